@@ -1,0 +1,218 @@
+//! ROOM: may this call be made.
+
+use http::header::{CONTENT_ENCODING, EXPECT, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use crate::base::Body;
+
+/// Makes an MCP call run as another user, which an organization key may do.
+const RUN_AS: HeaderName = HeaderName::from_static("x-mcp-user-id");
+
+/// What one route lets through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Request fields that go upstream besides the allow-list, as far as [`may_forward`] lets them.
+    pub forward_headers: Vec<HeaderName>,
+    /// The most body bytes that a request may have.
+    pub max_body: Option<u64>,
+}
+
+/// Why a call is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// More body bytes than the route takes.
+    #[error("the body is larger than the {limit} bytes that this route takes")]
+    BodyTooLarge {
+        /// The route's limit, in bytes.
+        limit: u64,
+    },
+    /// A content coding, under which a body cannot be looked into.
+    #[error("request bodies may not be compressed")]
+    ContentEncoding,
+    /// An expectation other than `100-continue`.
+    #[error("the only expectation that can be met is `100-continue`")]
+    Expectation,
+    /// A wish for another protocol.
+    #[error("no other protocol is spoken here than HTTP; there is no upgrade")]
+    Upgrade,
+    /// `X-MCP-User-ID`. Dropping it would run the call with the rights of the key's owner instead.
+    #[error("this route does not let a call run as another user")]
+    Impersonation,
+}
+
+impl Policy {
+    /// Looks at a request before anything is paid for it. `length` is its body's, where it says so.
+    ///
+    /// # Errors
+    /// Says what is not let through.
+    pub fn check(&self, headers: &HeaderMap, length: Option<u64>) -> Result<(), Denied> {
+        if headers.contains_key(UPGRADE) {
+            return Err(Denied::Upgrade);
+        }
+        let all_are =
+            |name, word: &[u8]| headers.get_all(name).iter().all(|value| value_is(value, word));
+        if !all_are(EXPECT, b"100-continue") {
+            return Err(Denied::Expectation);
+        }
+        if !all_are(CONTENT_ENCODING, b"identity") {
+            return Err(Denied::ContentEncoding);
+        }
+        if headers.contains_key(RUN_AS) {
+            return Err(Denied::Impersonation);
+        }
+        match (self.max_body, length) {
+            (Some(limit), Some(length)) if length > limit => Err(Denied::BodyTooLarge { limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Holds a body to the route's limit while it streams, also where it did not say its length.
+    ///
+    /// Past the limit the body's error is [`Denied::BodyTooLarge`].
+    pub fn limit(&self, body: Body) -> Body {
+        let Some(limit) = self.max_body else { return body };
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        Body::boxed(Limited::new(body, most).map_err(move |error| {
+            if error.is::<LengthLimitError>() {
+                Denied::BodyTooLarge { limit }.into()
+            } else {
+                error
+            }
+        }))
+    }
+}
+
+/// Whether a route may add this request field to the allow-list.
+///
+/// Not those that say who the caller is or was (upstream would believe them), those that belong to
+/// one connection, those that frame the message, and our own.
+pub fn may_forward(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let never = [
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "cookie",
+        "cookie2",
+        "expect",
+        "forwarded",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        // Between a caller and our queue; upstream has no queue of ours.
+        "priority",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+        // Another method or path than the route was chosen for.
+        "x-http-method",
+        "x-http-method-override",
+        "x-mcp-user-id",
+        "x-method-override",
+        "x-original-url",
+        "x-real-ip",
+        "x-rewrite-url",
+    ];
+    let never_with = ["proxy-", "x-forwarded", "x-omnigate"];
+    // Some servers take `_` for `-`: `x_forwarded_for` would be believed there.
+    !name.contains('_')
+        && !never.contains(&name)
+        && !never_with.iter().any(|begin| name.starts_with(begin))
+}
+
+fn value_is(value: &HeaderValue, word: &[u8]) -> bool {
+    value.as_bytes().trim_ascii().eq_ignore_ascii_case(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn check(fields: &[(&'static str, &'static str)]) -> Result<(), Denied> {
+        Policy::default().check(&headers(fields), None)
+    }
+
+    #[test]
+    fn a_plain_call_passes() {
+        let plain =
+            [("accept", "*/*"), ("expect", "100-Continue"), ("content-encoding", "identity")];
+        assert_eq!(check(&plain), Ok(()));
+        assert_eq!(check(&[]), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_be_met_is_refused() {
+        assert_eq!(check(&[("upgrade", "websocket")]), Err(Denied::Upgrade));
+        assert_eq!(check(&[("expect", "200-ok")]), Err(Denied::Expectation));
+        let twice = [("expect", "100-continue"), ("expect", "more")];
+        assert_eq!(check(&twice), Err(Denied::Expectation));
+        for coding in ["gzip", "identity, gzip", "", "br"] {
+            let coding = [("content-encoding", coding)];
+            assert_eq!(check(&coding), Err(Denied::ContentEncoding), "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn no_call_runs_as_another_user() {
+        let run_as = headers(&[("x-mcp-user-id", "7")]);
+        let policy = Policy { forward_headers: vec![RUN_AS], max_body: None };
+        assert_eq!(policy.check(&run_as, None), Err(Denied::Impersonation));
+    }
+
+    #[test]
+    fn a_body_that_says_it_is_too_large_is_refused_at_once() {
+        let policy = Policy { max_body: Some(10), ..Policy::default() };
+        assert_eq!(policy.check(&headers(&[]), Some(10)), Ok(()));
+        assert_eq!(policy.check(&headers(&[]), None), Ok(()));
+        let refused = Err(Denied::BodyTooLarge { limit: 10 });
+        assert_eq!(policy.check(&headers(&[]), Some(11)), refused);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_grows_too_large_ends_in_an_error() {
+        let policy = Policy { max_body: Some(3), ..Policy::default() };
+        let body = policy.limit(Body::full("abc")).collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "abc");
+        let error = policy.limit(Body::full("abcd")).collect().await.unwrap_err();
+        let denied = error.downcast_ref::<Denied>();
+        assert_eq!(denied, Some(&Denied::BodyTooLarge { limit: 3 }));
+    }
+
+    #[test]
+    fn no_route_can_forward_what_upstream_would_believe() {
+        for name in [
+            "authorization",
+            "cookie",
+            "connection",
+            "transfer-encoding",
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "proxy-authorization",
+            "via",
+            "host",
+            "x-omnigate-token",
+            "x-mcp-user-id",
+            "x-http-method-override",
+            "x-original-url",
+            "x-omnigate-caller",
+            "priority",
+        ] {
+            assert!(!may_forward(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["traceparent", "idempotency-key"] {
+            assert!(may_forward(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+}
