@@ -1,0 +1,122 @@
+//! Where secrets are kept, and what may be wrong with one.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use secrecy::SecretSlice;
+
+use super::dir::Dir;
+use super::env::Env;
+use super::file::File;
+use super::settings::Source;
+use super::token::BadToken;
+
+/// The most bytes that are read of a secret's place.
+pub(super) const MAX_BYTES: usize = 64 * 1024;
+
+/// The longest that a start, or an operator's refresh, waits for one read.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The place of one secret.
+pub(super) trait SecretStore: fmt::Debug + Send + Sync {
+    /// Reads the secret as it is now. May block a thread of its own, never the runtime's.
+    fn read(&self) -> BoxFuture<'_, Result<SecretSlice<u8>, SecretError>>;
+
+    /// Where that is, for people.
+    fn place(&self) -> Place;
+
+    /// How often it is worth another look; `None` where it cannot change while we run.
+    fn refresh_every(&self) -> Option<Duration>;
+}
+
+/// Where a secret is, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A file.
+    File(PathBuf),
+    /// A variable of our environment.
+    Variable(String),
+}
+
+/// Why a secret cannot be had. Names the place, and shows nothing of what is there.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// Nothing is there.
+    #[error("{place} is not there")]
+    Missing {
+        /// Where.
+        place: Place,
+    },
+    /// The system refuses, or fails.
+    #[error("{place} cannot be read: {source}")]
+    Unreadable {
+        /// Where.
+        place: Place,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Others on this machine may read the file.
+    #[error(
+        "{} may be read by others (its mode is {mode:04o}); run: chmod 600 {}",
+        path.display(), path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A folder, a device or a pipe.
+    #[error("{place} is not a regular file")]
+    NotAFile {
+        /// Where.
+        place: Place,
+    },
+    /// No token is that long.
+    #[error("{place} is larger than 64 KiB")]
+    TooLarge {
+        /// Where.
+        place: Place,
+    },
+    /// The place was read, and what is there is no token.
+    #[error("{place} holds no token: {source}")]
+    BadToken {
+        /// Where.
+        place: Place,
+        /// What is wrong with it.
+        source: BadToken,
+    },
+    /// A read that did not end; a network mount may hang.
+    #[error("{place} could not be read within 10 s")]
+    TimedOut {
+        /// Where.
+        place: Place,
+    },
+    /// A name that is none, perhaps because it is the secret itself; so it is not repeated.
+    #[error(
+        "the name given for the secret is not a plain name; say where the secret is, not what it is"
+    )]
+    BadName,
+}
+
+/// Finds the store of a secret.
+pub(super) fn store_for(source: &Source) -> Result<Arc<dyn SecretStore>, SecretError> {
+    Ok(match source {
+        Source::Dir { path, name } => Arc::new(Dir::new(path, name)?),
+        Source::File { path } => Arc::new(File::new(path)),
+        Source::Env { name } => Arc::new(Env::new(name)?),
+    })
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Variable(name) => write!(f, "the variable {name}"),
+        }
+    }
+}
