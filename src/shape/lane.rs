@@ -1,0 +1,143 @@
+//! Calls that may be charged to the same keys, and each key's ledgers.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::base::{CredentialId, Priority};
+use crate::shape::journal::Sender;
+use crate::shape::meter::{Meter, later, sooner};
+use crate::shape::schedule::Next;
+use crate::shape::settings::BudgetSettings;
+
+/// One key that a lane's calls may go with.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) credential: CredentialId,
+    pub(crate) sender: Sender,
+    /// Each is charged with every send; the one that counts longest first.
+    pub(crate) meters: Vec<usize>,
+    /// Omni refuses it.
+    pub(crate) out: bool,
+    /// The number of its last grant, so that equal keys take turns.
+    pub(crate) last_used: u64,
+}
+
+/// Where no budget pays nobody waits, but for a connection.
+const UNBUDGETED_WAIT: Duration = Duration::from_secs(120);
+
+/// Calls that may be charged to the same keys.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    /// At least one.
+    pub(crate) ways: Vec<Way>,
+    pub(crate) queued: usize,
+    pub(crate) max_queued: usize,
+    max_wait: Duration,
+    batch_max_wait: Duration,
+}
+
+impl Lane {
+    /// A lane whose calls are charged to these budgets; the strictest word counts.
+    pub(crate) fn new(ways: Vec<Way>, budgets: &[&BudgetSettings]) -> Self {
+        let least = |of: fn(&BudgetSettings) -> Duration| budgets.iter().map(|one| of(one)).min();
+        Self {
+            ways,
+            queued: 0,
+            max_queued: budgets.iter().map(|one| one.max_queued).min().unwrap_or(usize::MAX),
+            max_wait: least(|one| one.max_wait).unwrap_or(UNBUDGETED_WAIT),
+            batch_max_wait: least(|one| one.batch_max_wait).unwrap_or(UNBUDGETED_WAIT),
+        }
+    }
+
+    /// How long a call waits where nobody else says.
+    pub(crate) fn max_wait(&self, priority: Priority) -> Duration {
+        match priority {
+            Priority::Interactive | Priority::Normal => self.max_wait,
+            Priority::Batch => self.batch_max_wait,
+        }
+    }
+
+    pub(crate) fn all_out(&self) -> bool {
+        self.ways.iter().all(|way| way.out)
+    }
+
+    fn usable(&self) -> impl Iterator<Item = (usize, &Way)> {
+        self.ways.iter().enumerate().filter(|(_, way)| !way.out)
+    }
+
+    /// When the next call may go, and with which key: the one whose slot comes first, and among
+    /// equals the one that rested longest.
+    pub(crate) fn next(&self, meters: &[Meter], now: Instant, priority: Priority) -> (Next, usize) {
+        let mut best: Option<(Next, u64, usize)> = None;
+        for (index, way) in self.usable() {
+            let next = way.meters.iter().map(|&meter| meters[meter].next(now, priority));
+            let next = next.fold(Next::Now, later);
+            let better = best.is_none_or(|(other, last_used, _)| match next == other {
+                true => way.last_used < last_used,
+                false => sooner(next, other) == next,
+            });
+            if better {
+                best = Some((next, way.last_used, index));
+            }
+        }
+        best.map_or((Next::WhenGivenBack, 0), |(next, _, index)| (next, index))
+    }
+
+    /// The earliest moment at which a call with `ahead` calls before it can go.
+    pub(crate) fn lower_bound(
+        &self,
+        meters: &[Meter],
+        ahead: usize,
+        now: Instant,
+        priority: Priority,
+    ) -> Instant {
+        self.over_ways(meters, ahead, now, |meter, ahead| meter.lower_bound(ahead, now, priority))
+    }
+
+    pub(crate) fn estimate(
+        &self,
+        meters: &[Meter],
+        ahead: usize,
+        now: Instant,
+        priority: Priority,
+    ) -> Instant {
+        self.over_ways(meters, ahead, now, |meter, ahead| meter.estimate(ahead, now, priority))
+    }
+
+    /// The earliest over all keys of the latest over each key's ledgers. Keys with ledgers of their
+    /// own share the calls ahead among them.
+    fn over_ways(
+        &self,
+        meters: &[Meter],
+        ahead: usize,
+        now: Instant,
+        at: impl Fn(&Meter, usize) -> Instant,
+    ) -> Instant {
+        let keys = self.usable().count().max(1);
+        let of_way = |way: &Way| {
+            let each = way.meters.iter().map(|&meter| {
+                let meter = &meters[meter];
+                let ahead = if meter.key.is_some() { ahead / keys } else { ahead };
+                at(meter, ahead)
+            });
+            each.fold(now, Instant::max)
+        };
+        self.usable().map(|(_, way)| of_way(way)).min().unwrap_or(now)
+    }
+
+    /// How many calls could go at once.
+    pub(crate) fn free(&self, meters: &[Meter], now: Instant, priority: Priority) -> usize {
+        let of_way = |way: &Way| {
+            let each = way.meters.iter().map(|&meter| {
+                let meter = &meters[meter];
+                match meter.next(now, priority) {
+                    Next::Now => meter.schedule.free(now, meter.share(priority)),
+                    Next::At(_) | Next::WhenGivenBack => 0,
+                }
+            });
+            each.min().unwrap_or(usize::MAX)
+        };
+        self.usable().map(|(_, way)| of_way(way)).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,32 @@
+//! ROOM: the budget. Who may send, and when.
+//!
+//! A call takes a [`Place`] in the line, is told when its turn is near, and is handed a [`Permit`] in
+//! its order. A permit is charged when the request's head is handed to the socket, and goes back when
+//! it is dropped before that. What became of the send is told by its [`Outcome`]: a refusal by Omni
+//! pauses everybody. The ledger of what was sent survives a restart in a file.
+
+mod bucket;
+mod callers;
+mod clock;
+mod folder;
+mod journal;
+mod lane;
+mod ledger;
+mod line;
+mod meter;
+mod pause;
+mod place;
+mod queue;
+mod record;
+mod refused;
+mod schedule;
+mod settings;
+mod shaper;
+mod takeover;
+
+pub use callers::CallerRules;
+pub use folder::{StateError, StatePlace};
+pub use place::{Outcome, Permit, Place};
+pub use refused::Refused;
+pub use settings::{BudgetSettings, ColdStart, Key, Profile, Scope};
+pub use shaper::{Ask, LaneId, Outlook, Shaper, ShaperSettings, Snapshot};

@@ -1,0 +1,769 @@
+//! All meters and all who wait for them. Synchronous; time comes as a value.
+//!
+//! One lock guards it, so that a permit is a slot in each of several ledgers, taken together, and so
+//! that exactly one of cancel and grant wins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::base::{CredentialId, Priority};
+use crate::shape::callers::Callers;
+use crate::shape::journal::{Journal, Slot};
+use crate::shape::lane::{Lane, Way};
+use crate::shape::line::{Count, LaneIndex, Line, Seat, Ticket};
+use crate::shape::meter::Meter;
+use crate::shape::refused::Refused;
+use crate::shape::schedule::Next;
+
+/// How long before its turn a waiter prepares. Longer than a TLS handshake over an ocean, and
+/// shorter than upstream keeps an idle connection.
+const LEAD: Duration = Duration::from_secs(2);
+
+/// How many of those who are refused when the process ends are told an estimate.
+const SHOWN: usize = 256;
+
+/// A permit goes back if its send has not begun after this time (S14).
+pub(crate) const PERMIT_LIFE: Duration = Duration::from_millis(100);
+
+/// The meters, the line before them, and the journal behind.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) meters: Vec<Meter>,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) callers: Callers,
+    pub(crate) journal: Option<Arc<Journal>>,
+    line: Line,
+    waiters: BTreeMap<Ticket, Waiter>,
+    /// Those in the line, by deadline.
+    deadlines: BTreeSet<(Instant, Ticket)>,
+    next_ticket: Ticket,
+    /// How many grants there were; tells a send before a pause from one after it.
+    grants: u64,
+    /// Set once the process is asked to end: calls that would go later are refused.
+    draining: Option<Instant>,
+    /// When somebody has to look again.
+    alarm: Option<Instant>,
+    /// When the pump will.
+    pump: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    seat: Seat,
+    deadline: Instant,
+    stage: Stage,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Waiting,
+    Preparing,
+    Ready,
+    Granted(Grant),
+    Refused(Refused),
+}
+
+/// Taken slots, on their way to a permit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grant {
+    pub(crate) at: Instant,
+    pub(crate) number: u64,
+    pub(crate) lane: LaneIndex,
+    /// Which of the lane's keys it is for.
+    pub(crate) way: usize,
+    priority: Priority,
+    slot: Option<Slot>,
+}
+
+/// What a call asks when it joins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) seat: Seat,
+    pub(crate) max_wait: Option<Duration>,
+}
+
+/// What a waiter finds when it looks.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// Not yet; its waker was kept.
+    Wait,
+    /// Its turn is near.
+    Prepare,
+    Granted(Grant),
+    Refused(Refused),
+}
+
+impl Queue {
+    pub(crate) fn new(callers: Callers, journal: Option<Arc<Journal>>) -> Self {
+        Self {
+            meters: Vec::new(),
+            lanes: Vec::new(),
+            callers,
+            journal,
+            line: Line::default(),
+            waiters: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            next_ticket: 0,
+            grants: 0,
+            draining: None,
+            alarm: None,
+            pump: None,
+        }
+    }
+
+    /// Whether the pump sleeps past the alarm; it is then taken to be woken.
+    pub(crate) fn alarm_moved(&mut self) -> bool {
+        let moved = self.alarm.is_some_and(|alarm| self.pump.is_none_or(|pump| alarm < pump));
+        if moved {
+            self.pump = self.alarm;
+        }
+        moved
+    }
+
+    /// Until when the pump may sleep.
+    pub(crate) fn hear_alarm(&mut self) -> Option<Instant> {
+        self.pump = self.alarm;
+        self.pump
+    }
+
+    /// Takes a place, or refuses at once: too many wait, the caller has had its share, every key is
+    /// out, or even the lower bound of the wait lies past the deadline.
+    pub(crate) fn join(
+        &mut self,
+        now: Instant,
+        request: Request,
+    ) -> Result<(Ticket, Instant), Refused> {
+        self.advance(now);
+        let seat = request.seat;
+        let lane = &self.lanes[seat.lane];
+        if lane.all_out() {
+            return Err(Refused::Rejected { credential: lane.ways[0].credential.clone() });
+        }
+        let deadline = now + request.max_wait.unwrap_or_else(|| lane.max_wait(seat.priority));
+        let first = self.line.rank_of_next(seat, Count::Sure);
+        let last = self.line.rank_of_next(seat, Count::Expected);
+        let estimate = self.lane_estimate(seat, last, now);
+        if let Some(end) = self.draining.filter(|end| now + estimate > *end) {
+            let position = last;
+            let estimate = estimate.max(end - now);
+            return Err(Refused::Draining { position, estimate });
+        }
+        if self.lower_bound(seat, first, now) > deadline {
+            return Err(Refused::Late { position: last, estimate });
+        }
+        // A call whose slot is free does not wait, even while it has no connection yet.
+        let waits = !estimate.is_zero();
+        if waits && lane.queued >= lane.max_queued {
+            return Err(Refused::Full { queued: lane.queued, estimate });
+        }
+        self.callers.join(seat.caller, now, waits, estimate)?;
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.lanes[seat.lane].queued += 1;
+        self.line.join(seat, ticket);
+        self.enter(ticket, seat, deadline, Stage::Waiting);
+        self.advance(now);
+        Ok((ticket, deadline))
+    }
+
+    /// Puts a waiter whose permit came back, or was refused upstream, where it was in the order.
+    pub(crate) fn rejoin(&mut self, now: Instant, ticket: Ticket, seat: Seat, deadline: Instant) {
+        if deadline < now {
+            let late = Refused::Late { position: 0, estimate: Duration::ZERO };
+            let stage = Stage::Refused(late);
+            self.waiters.insert(ticket, Waiter { seat, deadline, stage, waker: None });
+            return;
+        }
+        self.lanes[seat.lane].queued += 1;
+        self.callers.rejoin(seat.caller);
+        self.line.rejoin(seat, ticket);
+        self.enter(ticket, seat, deadline, Stage::Preparing);
+        self.advance(now);
+    }
+
+    fn enter(&mut self, ticket: Ticket, seat: Seat, deadline: Instant, stage: Stage) {
+        if !matches!(stage, Stage::Preparing) {
+            self.deadlines.insert((deadline, ticket));
+        }
+        self.waiters.insert(ticket, Waiter { seat, deadline, stage, waker: None });
+    }
+
+    /// A waiter says that it has its connection, and is told until when it waits. Connecting is not
+    /// waiting: after it there is always a moment left to take a slot that is free.
+    pub(crate) fn make_ready(&mut self, now: Instant, ticket: Ticket) -> Instant {
+        let Some(waiter) = self.waiters.get_mut(&ticket) else { return now };
+        if matches!(waiter.stage, Stage::Preparing) {
+            waiter.stage = Stage::Ready;
+            waiter.deadline = waiter.deadline.max(now + PERMIT_LIFE);
+            self.deadlines.insert((waiter.deadline, ticket));
+            self.line.make_ready(waiter.seat, ticket);
+            self.advance(now);
+        }
+        self.waiters.get(&ticket).map_or(now, |waiter| waiter.deadline)
+    }
+
+    /// What `ticket` has come to. A grant or a refusal is handed over once and ends the place.
+    pub(crate) fn look(&mut self, ticket: Ticket, waker: &Waker) -> Look {
+        let Some(waiter) = self.waiters.get_mut(&ticket) else { return Look::Wait };
+        match &waiter.stage {
+            Stage::Preparing => return Look::Prepare,
+            Stage::Waiting | Stage::Ready => {
+                waiter.waker = Some(waker.clone());
+                return Look::Wait;
+            }
+            Stage::Granted(_) | Stage::Refused(_) => {}
+        }
+        match self.remove(ticket) {
+            Some(Stage::Granted(grant)) => Look::Granted(grant),
+            Some(Stage::Refused(refused)) => Look::Refused(refused),
+            Some(Stage::Waiting | Stage::Preparing | Stage::Ready) | None => Look::Wait,
+        }
+    }
+
+    /// Gives the place up. A grant that nobody fetched comes back.
+    pub(crate) fn leave(&mut self, now: Instant, ticket: Ticket) {
+        match self.remove(ticket) {
+            Some(Stage::Granted(grant)) => self.give_back(now, &grant),
+            Some(Stage::Waiting | Stage::Preparing | Stage::Ready) => self.advance(now),
+            Some(Stage::Refused(_)) | None => {}
+        }
+    }
+
+    /// The waiter's deadline has come: hands over a grant that came in the same moment, or says
+    /// where it stood, and ends the place.
+    pub(crate) fn expire(&mut self, now: Instant, ticket: Ticket) -> Result<Grant, Refused> {
+        self.advance(now);
+        let Some(seat) = self.waiters.get(&ticket).map(|waiter| waiter.seat) else {
+            return Err(Refused::Late { position: 0, estimate: Duration::ZERO });
+        };
+        let late = self.late(ticket, seat, now);
+        match self.remove(ticket) {
+            Some(Stage::Granted(grant)) => Ok(grant),
+            Some(Stage::Refused(refused)) => Err(refused),
+            Some(Stage::Waiting | Stage::Preparing | Stage::Ready) | None => {
+                self.advance(now);
+                Err(late)
+            }
+        }
+    }
+
+    /// The head of `grant`'s request is handed to the socket.
+    pub(crate) fn stamp(&mut self, now: Instant, grant: &Grant) {
+        let way = &self.lanes[grant.lane].ways[grant.way];
+        for (nth, &meter) in way.meters.iter().enumerate() {
+            // The one that counts longest keeps the record.
+            let slot = grant.slot.filter(|_| nth == 0);
+            self.meters[meter].schedule.stamp(now, slot);
+        }
+        if let (Some(journal), Some(slot)) = (&self.journal, grant.slot) {
+            journal.correct(slot, now, way.sender);
+        }
+        // A ledger that was full of permits in hand knows only now when it opens.
+        self.advance(now);
+    }
+
+    /// `grant`'s send did not begin.
+    pub(crate) fn give_back(&mut self, now: Instant, grant: &Grant) {
+        for &meter in &self.lanes[grant.lane].ways[grant.way].meters {
+            self.meters[meter].give_back(now, grant.number, grant.priority);
+        }
+        if let (Some(journal), Some(slot)) = (&self.journal, grant.slot) {
+            journal.erase(slot);
+        }
+        self.advance(now);
+    }
+
+    /// Omni took the call that `grant` was for: it answered, and not with its limit.
+    pub(crate) fn taken(&mut self, now: Instant, grant: &Grant) {
+        for &meter in &self.lanes[grant.lane].ways[grant.way].meters {
+            self.meters[meter].taken(now, grant.number);
+        }
+        self.advance(now);
+    }
+
+    /// The call that `grant` was for brought no answer.
+    pub(crate) fn lost(&mut self, now: Instant, grant: &Grant) {
+        for &meter in &self.lanes[grant.lane].ways[grant.way].meters {
+            self.meters[meter].pause.lost(now, grant.number);
+        }
+        self.advance(now);
+    }
+
+    /// Omni refused the call that `grant` was for: nobody sends for a while.
+    pub(crate) fn refused(
+        &mut self,
+        now: Instant,
+        grant: &Grant,
+        retry_after: Option<Duration>,
+        jitter: f64,
+    ) {
+        let Way { meters, sender, .. } = &self.lanes[grant.lane].ways[grant.way];
+        for &meter in meters {
+            let meter = &mut self.meters[meter];
+            meter.refused(now, grant.number, self.grants, retry_after, jitter);
+            if let (Some(journal), Some(until)) = (&self.journal, meter.pause.until()) {
+                journal.pause(&mut meter.pause_slot, until, *sender);
+            }
+        }
+        self.advance(now);
+    }
+
+    /// Takes a key out of every pool, or back in. Those who have no other key are refused.
+    pub(crate) fn set_out(&mut self, now: Instant, credential: &CredentialId, out: bool) {
+        for lane in &mut self.lanes {
+            for way in lane.ways.iter_mut().filter(|way| way.credential == *credential) {
+                way.out = out;
+            }
+        }
+        let lanes = &self.lanes;
+        let hopeless: Vec<Ticket> = self
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| waiter.queued() && lanes[waiter.seat.lane].all_out())
+            .map(|(&ticket, _)| ticket)
+            .collect();
+        for ticket in hopeless {
+            self.refuse(ticket, Refused::Rejected { credential: credential.clone() });
+        }
+        self.advance(now);
+    }
+
+    /// From now on only calls that are expected to go before `end` are kept.
+    pub(crate) fn drain(&mut self, now: Instant, end: Instant) {
+        self.draining = Some(end);
+        self.advance(now);
+        let queued: Vec<(Ticket, Seat)> = self
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| waiter.queued())
+            .map(|(&ticket, waiter)| (ticket, waiter.seat))
+            .collect();
+        // Ranks first: a refusal changes those behind it, and they were not kept either.
+        let mut cuts: BTreeMap<(LaneIndex, Priority), usize> = BTreeMap::new();
+        let refused: Vec<(Ticket, Refused)> = queued
+            .into_iter()
+            .filter_map(|(ticket, seat)| {
+                let kind = (seat.lane, seat.priority);
+                let cut = *cuts.entry(kind).or_insert_with(|| self.first_after(seat, now, end));
+                let position = self.line.rank(seat, ticket, Count::Expected);
+                // So many may be told at once that only the first get more than the lower bound.
+                let estimate = match position.checked_sub(cut)? {
+                    0..SHOWN => self.lane_estimate(seat, position, now),
+                    _ => self.lower_bound(seat, position, now).max(end) - now,
+                };
+                Some((ticket, Refused::Draining { position, estimate }))
+            })
+            .collect();
+        for (ticket, refused) in refused {
+            self.refuse(ticket, refused);
+        }
+    }
+
+    /// The lowest rank at which a call of this kind would go after `end`.
+    fn first_after(&self, seat: Seat, now: Instant, end: Instant) -> usize {
+        let after = |rank: usize| now + self.lane_estimate(seat, rank, now) > end;
+        let (mut low, mut high) = (0, self.line.len() + 1);
+        while low < high {
+            let middle = low.midpoint(high);
+            if after(middle) { high = middle } else { low = middle + 1 }
+        }
+        low
+    }
+
+    fn refuse(&mut self, ticket: Ticket, refused: Refused) {
+        let Some(mut waiter) = self.waiters.remove(&ticket) else { return };
+        self.unqueue(ticket, &waiter);
+        waiter.stage = Stage::Refused(refused);
+        waiter.wake();
+        self.waiters.insert(ticket, waiter);
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Stage> {
+        let waiter = self.waiters.remove(&ticket)?;
+        self.unqueue(ticket, &waiter);
+        Some(waiter.stage)
+    }
+
+    /// Takes a waiter that is still in the line out of it.
+    fn unqueue(&mut self, ticket: Ticket, waiter: &Waiter) {
+        if waiter.queued() {
+            self.line.leave(waiter.seat, ticket);
+            self.forget(ticket, waiter.seat, waiter.deadline);
+        }
+    }
+
+    fn forget(&mut self, ticket: Ticket, seat: Seat, deadline: Instant) {
+        self.deadlines.remove(&(deadline, ticket));
+        self.lanes[seat.lane].queued -= 1;
+        self.callers.leave(seat.caller);
+    }
+
+    /// Grants what may go, refuses what has become hopeless, tells whose turn is near, and sets the
+    /// alarm for what comes next.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        for meter in &mut self.meters {
+            let journal = self.journal.as_deref();
+            meter.schedule.expire(now, |slot| {
+                if let Some(journal) = journal {
+                    journal.forget(slot);
+                }
+            });
+        }
+        self.refuse_hopeless(now);
+        while self.grant_one(now) {}
+        let turns = self.line.ready_lanes().into_iter().filter_map(|(lane, priority)| {
+            match self.lanes[lane].next(&self.meters, now, priority).0 {
+                Next::At(at) => Some(at),
+                Next::Now | Next::WhenGivenBack => None,
+            }
+        });
+        let turns: Vec<Instant> = turns.collect();
+        let near = self.tell_near(now);
+        self.alarm = turns.into_iter().chain(near).min();
+    }
+
+    fn grant_one(&mut self, now: Instant) -> bool {
+        let (lanes, meters) = (&self.lanes, &self.meters);
+        let may_send =
+            |lane: LaneIndex, priority| lanes[lane].next(meters, now, priority).0 == Next::Now;
+        let Some((seat, ticket)) = self.line.pick(may_send) else { return false };
+        let (_, index) = self.lanes[seat.lane].next(&self.meters, now, seat.priority);
+        self.lanes[seat.lane].ways[index].last_used = self.grants;
+        let way = &self.lanes[seat.lane].ways[index];
+        for &meter in &way.meters {
+            self.meters[meter].take(now, seat.priority);
+        }
+        // Before the permit is handed out, and with the latest time at which it may be used, so
+        // that a process that dies in between has not sent more than it wrote down.
+        let journal = self.journal.as_deref().filter(|_| !way.meters.is_empty());
+        let slot = journal.and_then(|journal| journal.record(now + PERMIT_LIFE, way.sender));
+        let grant = Grant {
+            at: now,
+            number: self.grants,
+            lane: seat.lane,
+            way: index,
+            priority: seat.priority,
+            slot,
+        };
+        self.grants += 1;
+        if let Some(waiter) = self.waiters.get_mut(&ticket) {
+            waiter.stage = Stage::Granted(grant);
+            waiter.wake();
+            let deadline = waiter.deadline;
+            self.forget(ticket, seat, deadline);
+        }
+        true
+    }
+
+    /// Looks at the nearest deadlines: whoever is sure to miss its own is told now.
+    fn refuse_hopeless(&mut self, now: Instant) {
+        while let Some(&(deadline, ticket)) = self.deadlines.first() {
+            let Some(seat) = self.waiters.get(&ticket).map(|waiter| waiter.seat) else { return };
+            let sure = self.line.rank(seat, ticket, Count::Sure);
+            if self.lower_bound(seat, sure, now) <= deadline {
+                return;
+            }
+            let late = self.late(ticket, seat, now);
+            self.refuse(ticket, late);
+        }
+    }
+
+    fn tell_near(&mut self, now: Instant) -> Option<Instant> {
+        loop {
+            let mut told = false;
+            let mut alarm: Option<Instant> = None;
+            for (seat, ticket, rank) in self.line.next_to_prepare() {
+                let turn = self.lower_bound(seat, rank, now);
+                if turn > now + LEAD {
+                    let at = turn - LEAD;
+                    alarm = Some(alarm.map_or(at, |other| other.min(at)));
+                    continue;
+                }
+                self.line.prepare_next(seat);
+                if let Some(waiter) = self.waiters.get_mut(&ticket) {
+                    self.deadlines.remove(&(waiter.deadline, ticket));
+                    waiter.stage = Stage::Preparing;
+                    waiter.wake();
+                }
+                told = true;
+            }
+            if !told {
+                return alarm;
+            }
+        }
+    }
+
+    fn lower_bound(&self, seat: Seat, ahead: usize, now: Instant) -> Instant {
+        self.lanes[seat.lane].lower_bound(&self.meters, ahead, now, seat.priority)
+    }
+
+    fn lane_estimate(&self, seat: Seat, ahead: usize, now: Instant) -> Duration {
+        self.lanes[seat.lane].estimate(&self.meters, ahead, now, seat.priority) - now
+    }
+
+    fn late(&self, ticket: Ticket, seat: Seat, now: Instant) -> Refused {
+        let position = self.line.rank(seat, ticket, Count::Expected);
+        Refused::Late { position, estimate: self.lane_estimate(seat, position, now) }
+    }
+
+    /// How many calls wait for a lane that charges this meter, by priority.
+    pub(crate) fn queued(&self, meter: usize) -> usize {
+        let charges = |lane: &Lane| lane.ways.iter().any(|way| way.meters.contains(&meter));
+        self.lanes.iter().filter(|lane| charges(lane)).map(|lane| lane.queued).sum()
+    }
+
+    /// How many calls of this kind could go at once, and when one that comes now would go.
+    pub(crate) fn outlook(&self, seat: Seat, now: Instant) -> (usize, Duration) {
+        let rank = self.line.rank_of_next(seat, Count::Expected);
+        let free = self.lanes[seat.lane].free(&self.meters, now, seat.priority);
+        (free.saturating_sub(rank), self.lane_estimate(seat, rank, now))
+    }
+
+    /// Whose bearer a grant is for.
+    pub(crate) fn credential(&self, grant: &Grant) -> CredentialId {
+        self.lanes[grant.lane].ways[grant.way].credential.clone()
+    }
+}
+
+impl Waiter {
+    fn queued(&self) -> bool {
+        matches!(self.stage, Stage::Waiting | Stage::Preparing | Stage::Ready)
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::{BudgetId, CallerId};
+    use crate::shape::journal::Sender;
+    use crate::shape::schedule::Schedule;
+    use crate::shape::settings::{BudgetSettings, ColdStart, Profile, Scope};
+
+    const SPAN: Duration = Duration::from_secs(61);
+
+    fn queue(limit: u32, profile: Profile, reserve: u32, now: Instant) -> Queue {
+        let settings = BudgetSettings {
+            id: BudgetId::new("omni"),
+            limit: NonZeroU32::new(limit).unwrap(),
+            window: Duration::from_secs(60),
+            guard: Duration::from_secs(1),
+            profile,
+            reserve,
+            scope: Scope::Organization,
+            max_queued: 1_000,
+            max_wait: Duration::from_secs(120),
+            batch_max_wait: Duration::from_secs(3_600),
+            cold_start: ColdStart::Trust,
+        };
+        let mut queue = Queue::new(Callers::default(), None);
+        queue.meters.push(Meter::new(&settings, None, Schedule::new(&settings, now)));
+        let credential = CredentialId::new("org");
+        let sender = Sender::credential(&credential);
+        let way = Way { credential, sender, meters: vec![0], out: false, last_used: 0 };
+        queue.lanes.push(Lane::new(vec![way], &[&settings]));
+        for caller in ["a", "b", "c"] {
+            queue.callers.index(&CallerId::new(caller));
+        }
+        queue
+    }
+
+    /// A world of callers around one queue, and what it saw.
+    struct World {
+        queue: Queue,
+        now: Instant,
+        places: Vec<(Ticket, Seat, Instant)>,
+        permits: Vec<(Grant, (Ticket, Seat, Instant))>,
+        begun: Vec<(Grant, (Ticket, Seat, Instant))>,
+        sends: Vec<Instant>,
+        /// The last ticket granted, by seat.
+        last: BTreeMap<(usize, usize), Ticket>,
+        /// Who went back to an old place may be passed over while it prepares anew.
+        returned: BTreeSet<Ticket>,
+    }
+
+    impl World {
+        fn new(limit: u32, profile: Profile, reserve: u32) -> Self {
+            let now = Instant::now();
+            Self {
+                queue: queue(limit, profile, reserve, now),
+                now,
+                places: Vec::new(),
+                permits: Vec::new(),
+                begun: Vec::new(),
+                sends: Vec::new(),
+                last: BTreeMap::new(),
+                returned: BTreeSet::new(),
+            }
+        }
+
+        fn join(&mut self, class: usize, caller: usize, max_wait: u64) {
+            let seat = Seat { priority: Priority::ALL[class], caller, lane: 0 };
+            let max_wait = Some(Duration::from_secs(max_wait));
+            if let Ok((ticket, deadline)) = self.queue.join(self.now, Request { seat, max_wait }) {
+                self.places.push((ticket, seat, deadline));
+            }
+        }
+
+        /// Everybody looks; whoever may prepare is ready at once.
+        fn look(&mut self) {
+            self.queue.advance(self.now);
+            let mut again = true;
+            while std::mem::take(&mut again) {
+                for place in std::mem::take(&mut self.places) {
+                    let (ticket, seat, deadline) = place;
+                    match self.queue.look(ticket, Waker::noop()) {
+                        Look::Prepare => {
+                            self.queue.make_ready(self.now, ticket);
+                            again = true;
+                            self.places.push(place);
+                        }
+                        Look::Wait if self.now > deadline + PERMIT_LIFE => {
+                            if let Ok(grant) = self.queue.expire(self.now, ticket) {
+                                self.permits.push((grant, place));
+                            }
+                        }
+                        Look::Wait => self.places.push(place),
+                        Look::Granted(grant) => {
+                            let latest = deadline + PERMIT_LIFE;
+                            assert!(self.now <= latest, "granted after its deadline");
+                            if !self.returned.contains(&ticket) {
+                                let key = (seat.priority as usize, seat.caller);
+                                let earlier = self.last.insert(key, ticket);
+                                assert!(earlier.is_none_or(|one| one < ticket), "overtaken");
+                            }
+                            self.permits.push((grant, place));
+                        }
+                        Look::Refused(_) => {}
+                    }
+                }
+            }
+        }
+
+        fn act(&mut self, deed: u8, pick: usize) {
+            match deed {
+                0..4 => {
+                    if !self.permits.is_empty() {
+                        let (grant, place) = self.permits.swap_remove(pick % self.permits.len());
+                        self.queue.stamp(self.now, &grant);
+                        self.sends.push(self.now);
+                        self.begun.push((grant, place));
+                    }
+                }
+                4 => {
+                    if !self.permits.is_empty() {
+                        let (grant, _) = self.permits.swap_remove(pick % self.permits.len());
+                        self.queue.give_back(self.now, &grant);
+                    }
+                }
+                5 => {
+                    if !self.permits.is_empty() {
+                        let (grant, place) = self.permits.swap_remove(pick % self.permits.len());
+                        self.queue.give_back(self.now, &grant);
+                        self.back(place);
+                    }
+                }
+                6 => {
+                    if !self.places.is_empty() {
+                        let (ticket, ..) = self.places.swap_remove(pick % self.places.len());
+                        self.queue.leave(self.now, ticket);
+                        self.places.sort_unstable_by_key(|place| place.0);
+                    }
+                }
+                7 => {
+                    if let Some((grant, place)) = self.begun.pop() {
+                        let retry_after =
+                            pick.is_multiple_of(2).then(|| Duration::from_secs(pick as u64 % 40));
+                        self.queue.refused(self.now, &grant, retry_after, 0.5);
+                        self.back(place);
+                    }
+                }
+                8 => {
+                    if let Some((grant, _)) = self.begun.pop() {
+                        self.queue.lost(self.now, &grant);
+                    }
+                }
+                _ => {
+                    if let Some((grant, _)) = self.begun.pop() {
+                        self.queue.taken(self.now, &grant);
+                    }
+                }
+            }
+        }
+
+        fn back(&mut self, (ticket, seat, deadline): (Ticket, Seat, Instant)) {
+            self.returned.insert(ticket);
+            self.queue.rejoin(self.now, ticket, seat, deadline);
+            self.places.push((ticket, seat, deadline));
+            self.places.sort_unstable_by_key(|place| place.0);
+        }
+
+        fn check(&self, limit: usize) {
+            let meter = &self.queue.meters[0];
+            let counting = self.sends.iter().filter(|at| **at + SPAN > self.now).count();
+            assert!(counting <= limit, "{counting} sends count");
+            assert_eq!(meter.schedule.used(), counting + self.permits.len());
+            assert_eq!(self.queue.line.len(), self.places.len());
+            assert_eq!(self.queue.lanes[0].queued, self.places.len());
+            assert_eq!(self.queue.deadlines.len(), self.places.len());
+            // Never idle: everybody near is ready, so if a slot were free somebody would have it.
+            let stuck = self.queue.line.ready_lanes().into_iter().any(|(lane, priority)| {
+                self.queue.lanes[lane].next(&self.queue.meters, self.now, priority).0 == Next::Now
+            });
+            assert!(!stuck, "a slot is free and somebody waits");
+            if !self.places.is_empty() && self.permits.is_empty() {
+                assert!(self.queue.alarm.is_some(), "nobody will look again");
+            }
+        }
+    }
+
+    fn any_profile() -> impl Strategy<Value = Profile> {
+        let burst = |n: u32| NonZeroU32::new(n).unwrap();
+        prop_oneof![
+            Just(Profile::Burst),
+            (1u32..8).prop_map(move |n| Profile::Smooth { burst: burst(n) }),
+            (1u32..3).prop_map(move |n| Profile::Strict { burst: burst(n) }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        /// Ten minutes of callers, priorities, hang-ups, permits that come back, refusals by Omni
+        /// and lost answers: never more than the limit, in order, and nobody is forgotten.
+        #[test]
+        fn whatever_happens_the_limit_holds_and_nobody_is_forgotten(
+            limit in 1u32..20,
+            reserve in 0u32..8,
+            profile in any_profile(),
+            steps in prop::collection::vec(
+                (0u64..4_000, 0usize..3, 0usize..3, 1u64..300, 0u8..10, any::<u16>()),
+                1..300,
+            ),
+        ) {
+            let mut world = World::new(limit, profile, reserve.min(limit - 1));
+            for (wait, class, caller, max_wait, deed, pick) in steps {
+                world.now += Duration::from_millis(wait);
+                world.look();
+                world.join(class, caller, max_wait);
+                world.act(deed, usize::from(pick));
+                world.look();
+                world.check(limit as usize);
+            }
+        }
+    }
+}
