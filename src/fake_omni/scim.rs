@@ -1,0 +1,109 @@
+//! SCIM: users and groups, for organization keys only.
+
+use http::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::api::Call;
+use super::holdings::Kind;
+use super::settings::KeyKind;
+use super::{answer, writes};
+use crate::base::Body;
+
+/// Answers below `/api/scim/v2`. `rest` is what follows; its collection's letter case is free.
+pub(super) fn answer(call: &Call<'_>, method: &Method, rest: &[&str]) -> Response<Body> {
+    match call.key.kind() {
+        KeyKind::Organization => {}
+        KeyKind::Personal | KeyKind::Mcp => {
+            let message = "User-scoped API keys are not allowed to access the SCIM API.";
+            return answer::detail(StatusCode::FORBIDDEN, message);
+        }
+    }
+    let Some((collection, rest)) = rest.split_first() else { return answer::not_found() };
+    match (method.as_str(), collection.to_ascii_lowercase().as_str(), rest) {
+        ("GET", "users", []) => list(call, &call.holdings().users),
+        ("GET", "groups", []) => list(call, &call.holdings().groups),
+        ("GET", "users", [id]) => one(call, &call.holdings().users, id),
+        ("GET", "groups", [id]) => one(call, &call.holdings().groups, id),
+        ("GET", "embed", [users]) if users.eq_ignore_ascii_case("users") => list(call, &[]),
+        ("POST", "users", []) => create(call),
+        ("DELETE", "users", [id]) => {
+            let mut holdings = call.holdings();
+            match writes::remove(&mut holdings.users, "id", id) {
+                Some(_) => answer::empty(StatusCode::NO_CONTENT),
+                None => missing(id),
+            }
+        }
+        _ => answer::not_found(),
+    }
+}
+
+fn list(call: &Call<'_>, records: &[Value]) -> Response<Body> {
+    let number = |name, default| match call.query.get(name).map(str::parse::<f64>) {
+        None => Some(default),
+        // A number below the least legal value counts as that value (RFC 7644 section 3.4.2.4).
+        Some(Ok(number)) => Some(number.max(0.0) as usize),
+        Some(Err(_)) => None,
+    };
+    let (Some(start), Some(count)) = (number("startIndex", 1), number("count", 100)) else {
+        return answer::detail(StatusCode::BAD_REQUEST, "startIndex and count must be numbers");
+    };
+    let wanted: Vec<&Value> = match call.query.get("filter").map(read_filter) {
+        None => records.iter().collect(),
+        Some(Some(fits)) => records.iter().filter(|record| fits(record)).collect(),
+        Some(None) => return answer::detail(StatusCode::BAD_REQUEST, "Unsupported filter"),
+    };
+    let first = start.max(1) - 1;
+    let page: Vec<Value> =
+        wanted.iter().skip(first).take(count).map(|record| call.signed(record)).collect();
+    let document = json!({
+        "schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"],
+        "totalResults": wanted.len(), "startIndex": first + 1, "itemsPerPage": page.len(),
+        "Resources": page,
+    });
+    answer::json(StatusCode::OK, &document)
+}
+
+/// `userName eq "…"` and `userName co "…"`.
+fn read_filter(text: &str) -> Option<impl Fn(&Value) -> bool> {
+    let mut words = text.splitn(3, ' ');
+    let (member, operator, value) = (words.next()?, words.next()?, words.next()?);
+    let value = value.strip_prefix('"')?.strip_suffix('"')?.to_owned();
+    let contains = match operator {
+        "eq" => false,
+        "co" => true,
+        _ => return None,
+    };
+    let member = member.to_owned();
+    Some(move |record: &Value| {
+        let text = record[member.as_str()].as_str().unwrap_or_default();
+        if contains { text.contains(&value) } else { text == value }
+    })
+}
+
+fn one(call: &Call<'_>, records: &[Value], id: &str) -> Response<Body> {
+    match records.iter().find(|record| record["id"] == id) {
+        Some(record) => answer::json(StatusCode::OK, &call.signed(record)),
+        None => missing(id),
+    }
+}
+
+fn missing(id: &str) -> Response<Body> {
+    answer::detail(StatusCode::NOT_FOUND, &format!("Resource {id} not found"))
+}
+
+fn create(call: &Call<'_>) -> Response<Body> {
+    let Some(name) = call.document["userName"].as_str() else {
+        return answer::detail(StatusCode::BAD_REQUEST, "userName: Required");
+    };
+    let mut holdings = call.holdings();
+    if holdings.users.iter().any(|user| user["userName"] == name) {
+        return answer::detail(StatusCode::CONFLICT, "User already exists");
+    }
+    let user = json!({
+        "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+        "id": holdings.fresh(Kind::User), "userName": name,
+        "displayName": call.document["displayName"], "active": true,
+    });
+    holdings.users.push(user.clone());
+    answer::json(StatusCode::CREATED, &user)
+}
