@@ -1,0 +1,29 @@
+//! Sets the log up: for people on a terminal, JSON lines elsewhere, always to stderr.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::telemetry::settings::{Format, TelemetrySettings};
+
+/// Starts the log of the process. The first call decides; a later one changes nothing.
+pub fn start_log(settings: &TelemetrySettings) {
+    let terminal = std::io::stderr().is_terminal();
+    let pretty = match settings.format {
+        Format::Auto => terminal,
+        Format::Json => false,
+        Format::Pretty => true,
+    };
+    // The config was checked; a filter that is wrong all the same says the usual.
+    let filter = EnvFilter::try_new(&settings.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let base = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let _ = if pretty {
+        let colors = terminal && std::env::var_os("NO_COLOR").is_none();
+        base.with(layer.compact().with_ansi(colors)).try_init()
+    } else {
+        base.with(layer.json().flatten_event(true).with_current_span(false)).try_init()
+    };
+}

@@ -1,0 +1,409 @@
+//! Every metric that omnigate has, by name. Labels are names from the config and fixed words,
+//! never a caller's text, so that nobody can add a series.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::base::{BudgetId, CallerId, CredentialId, Priority, RouteId};
+use crate::telemetry::labels::{
+    BudgetLabel, BudgetRoute, CallLabels, CredentialLabel, CredentialState, GrantLabels,
+    LimitLabels, ReasonLabel, Retry, RetryLabels, Word, method_word,
+};
+
+/// Seconds. A queue of minutes is normal here, so the buckets reach far.
+const BUCKETS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+
+/// The name of a route for calls that have none.
+const NO_ROUTE: &str = "none";
+
+/// All series of a process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    server: Family<CallLabels, Histogram, fn() -> Histogram>,
+    client: Family<CallLabels, Histogram, fn() -> Histogram>,
+    queue_wait: Family<BudgetRoute, Histogram, fn() -> Histogram>,
+    grants: Family<GrantLabels, Counter>,
+    upstream_429: Family<LimitLabels, Counter>,
+    retries: Family<RetryLabels, Counter>,
+    refusals: Family<ReasonLabel, Counter>,
+    queue_depth: Family<BudgetLabel, Gauge>,
+    budget_used: Family<BudgetLabel, Gauge>,
+    budget_limit: Family<BudgetLabel, Gauge>,
+    budget_paused: Family<BudgetLabel, Gauge>,
+    credential_state: Family<CredentialState, Gauge>,
+    credential_age: Family<CredentialLabel, Gauge>,
+    connections: Gauge,
+    no_route: RouteSeries,
+}
+
+/// The series of one route, looked up once per plan.
+#[derive(Clone, Debug)]
+pub struct RouteSeries(Arc<Series>);
+
+#[derive(Debug)]
+struct Series {
+    route: Arc<str>,
+    server: Family<CallLabels, Histogram, fn() -> Histogram>,
+    client: Family<CallLabels, Histogram, fn() -> Histogram>,
+    /// By method and status: a handful each, so that a call takes no lock of the family's.
+    server_known: Mutex<HashMap<(&'static str, u16), Histogram>>,
+    retries: Family<RetryLabels, Counter>,
+    budget: Option<BudgetSeries>,
+}
+
+#[derive(Debug)]
+struct BudgetSeries {
+    wait: Histogram,
+    /// 429s of the limit while our own count was beyond its bound.
+    limited: Counter,
+    /// And while it was within.
+    limited_within: Counter,
+}
+
+/// How one exchange ended.
+#[derive(Clone, Copy, Debug)]
+pub struct ExchangeFacts<'a> {
+    /// The series of its route, where it had one.
+    pub route: Option<&'a RouteSeries>,
+    /// The caller's method.
+    pub method: &'a Method,
+    /// What the caller was answered; 499 when it left first.
+    pub status: u16,
+    /// From the request's head to the end of the response's body.
+    pub took: Duration,
+}
+
+/// How one budget stands.
+#[derive(Clone, Debug)]
+pub struct BudgetGauges {
+    /// Its name.
+    pub id: BudgetId,
+    /// The key, where each has a ledger of its own.
+    pub key: Option<CredentialId>,
+    /// Sends that count now.
+    pub used: usize,
+    /// Sends per window.
+    pub limit: usize,
+    /// Calls that wait.
+    pub queued: usize,
+    /// Whether nobody sends, because upstream said 429.
+    pub paused: bool,
+}
+
+/// What is read off the budgets and credentials when somebody asks.
+#[derive(Clone, Debug, Default)]
+pub struct Gauges {
+    /// All of them.
+    pub budgets: Vec<BudgetGauges>,
+    /// Name, state as a fixed word, seconds since the value was first seen.
+    pub credentials: Vec<(CredentialId, &'static str, Option<Duration>)>,
+    /// Open connections of callers.
+    pub connections: usize,
+}
+
+/// The states that a credential may be in, as metrics spell them.
+const CREDENTIAL_STATES: [&str; 3] = ["ready", "stale", "missing"];
+
+fn histogram() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers every metric, at zero.
+    pub fn new() -> Self {
+        let histograms = || Family::new_with_constructor(histogram as fn() -> Histogram);
+        let server = histograms();
+        let client = histograms();
+        let retries = Family::default();
+        let no_route = RouteSeries::new(Arc::from(NO_ROUTE), &server, &client, &retries, None);
+        let mut metrics = Self {
+            registry: Registry::default(),
+            server,
+            client,
+            retries,
+            queue_wait: Family::new_with_constructor(histogram),
+            grants: Family::default(),
+            upstream_429: Family::default(),
+            refusals: Family::default(),
+            queue_depth: Family::default(),
+            budget_used: Family::default(),
+            budget_limit: Family::default(),
+            budget_paused: Family::default(),
+            credential_state: Family::default(),
+            credential_age: Family::default(),
+            connections: Gauge::default(),
+            no_route,
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        let seconds = Unit::Seconds;
+        r.register_with_unit(
+            "http_server_request_duration",
+            "Time from a caller's request head to the end of its answer",
+            seconds.clone(),
+            self.server.clone(),
+        );
+        r.register_with_unit(
+            "http_client_request_duration",
+            "Time from a request head sent to Omni to its response head",
+            seconds.clone(),
+            self.client.clone(),
+        );
+        r.register_with_unit(
+            "omnigate_queue_wait",
+            "Time that granted calls waited for their turn",
+            seconds.clone(),
+            self.queue_wait.clone(),
+        );
+        r.register("omnigate_grants", "Permits to send one request", self.grants.clone());
+        r.register(
+            "omnigate_refusals",
+            "Calls that omnigate answered itself",
+            self.refusals.clone(),
+        );
+        r.register("omnigate_upstream_429", "429s of Omni's limit", self.upstream_429.clone());
+        r.register("omnigate_retries", "Calls sent once more", self.retries.clone());
+        r.register("omnigate_queue_depth", "Calls that wait", self.queue_depth.clone());
+        r.register("omnigate_budget_used", "Sends that count now", self.budget_used.clone());
+        r.register("omnigate_budget_limit", "Sends per window", self.budget_limit.clone());
+        r.register(
+            "omnigate_budget_paused",
+            "1 while nobody sends, because Omni said 429",
+            self.budget_paused.clone(),
+        );
+        r.register(
+            "omnigate_credential_state",
+            "1 for the state that the credential is in",
+            self.credential_state.clone(),
+        );
+        r.register_with_unit(
+            "omnigate_credential_age",
+            "Time since the credential's value was first seen",
+            seconds,
+            self.credential_age.clone(),
+        );
+        r.register("omnigate_connections", "Open connections of callers", self.connections.clone());
+    }
+
+    /// The series of one route.
+    pub fn route(&self, route: &RouteId, budget: Option<&BudgetId>) -> RouteSeries {
+        let route: Arc<str> = route.as_str().into();
+        let budget = budget.map(|budget| {
+            let budget: Arc<str> = budget.as_str().into();
+            let labels = BudgetRoute { budget: budget.clone(), route: route.clone() };
+            let limited = |word| {
+                let labels = LimitLabels { budget: budget.clone(), within_budget: Word(word) };
+                self.upstream_429.get_or_create(&labels).clone()
+            };
+            BudgetSeries {
+                wait: self.queue_wait.get_or_create(&labels).clone(),
+                limited: limited("false"),
+                limited_within: limited("true"),
+            }
+        });
+        RouteSeries::new(route, &self.server, &self.client, &self.retries, budget)
+    }
+
+    /// An exchange has ended.
+    pub fn exchanged(&self, facts: &ExchangeFacts<'_>) {
+        facts.route.unwrap_or(&self.no_route).answered(facts.method, facts.status, facts.took);
+    }
+
+    /// A call of this caller was granted its permit.
+    pub fn granted(&self, budget: &BudgetId, caller: &CallerId, priority: Priority) {
+        let labels = GrantLabels {
+            budget: budget.as_str().into(),
+            caller: caller.as_str().into(),
+            priority: Word(priority.as_str()),
+        };
+        self.grants.get_or_create(&labels).inc();
+    }
+
+    /// omnigate answered a call itself; `reason` is the problem's stable name.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.get_or_create(&ReasonLabel { reason: Word(reason) }).inc();
+    }
+
+    /// Everything in the OpenMetrics text format, with `gauges` as they stand now.
+    pub fn render(&self, gauges: &Gauges) -> String {
+        let int = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        for budget in &gauges.budgets {
+            let name = match &budget.key {
+                None => budget.id.to_string(),
+                Some(key) => format!("{}/{key}", budget.id),
+            };
+            let label = BudgetLabel { budget: name.into() };
+            self.budget_used.get_or_create(&label).set(int(budget.used));
+            self.budget_limit.get_or_create(&label).set(int(budget.limit));
+            self.queue_depth.get_or_create(&label).set(int(budget.queued));
+            self.budget_paused.get_or_create(&label).set(i64::from(budget.paused));
+        }
+        for (credential, state, age) in &gauges.credentials {
+            let credential: Arc<str> = credential.as_str().into();
+            for each in CREDENTIAL_STATES {
+                let label = CredentialState { credential: credential.clone(), state: Word(each) };
+                self.credential_state.get_or_create(&label).set(i64::from(each == *state));
+            }
+            let seconds = age.map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+            self.credential_age.get_or_create(&CredentialLabel { credential }).set(seconds);
+        }
+        self.connections.set(int(gauges.connections));
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl RouteSeries {
+    fn new(
+        route: Arc<str>,
+        server: &Family<CallLabels, Histogram, fn() -> Histogram>,
+        client: &Family<CallLabels, Histogram, fn() -> Histogram>,
+        retries: &Family<RetryLabels, Counter>,
+        budget: Option<BudgetSeries>,
+    ) -> Self {
+        Self(Arc::new(Series {
+            route,
+            server: server.clone(),
+            client: client.clone(),
+            server_known: Mutex::default(),
+            retries: retries.clone(),
+            budget,
+        }))
+    }
+
+    /// A call of this route was granted its permit.
+    pub fn granted(&self, waited: Duration) {
+        if let Some(budget) = &self.0.budget {
+            budget.wait.observe(waited.as_secs_f64());
+        }
+    }
+
+    /// An attempt has ended; `None` when upstream did not answer.
+    pub fn attempted(&self, method: &Method, status: Option<StatusCode>, took: Duration) {
+        let status = status.map_or(0, |status| status.as_u16());
+        let labels = self.labels(method, status);
+        self.0.client.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Upstream's limit refused an attempt. `within_budget` says that by our own count it had no
+    /// reason to: somebody else spends the key, or upstream counts otherwise.
+    pub fn limited(&self, within_budget: bool) {
+        if let Some(budget) = &self.0.budget {
+            if within_budget { &budget.limited_within } else { &budget.limited }.inc();
+        }
+    }
+
+    /// A call of this route is sent once more.
+    pub fn retried(&self, reason: Retry) {
+        let labels = RetryLabels { route: self.0.route.clone(), reason: reason.word() };
+        self.0.retries.get_or_create(&labels).inc();
+    }
+
+    fn answered(&self, method: &Method, status: u16, took: Duration) {
+        let mut known = self.0.server_known.lock().unwrap_or_else(PoisonError::into_inner);
+        let histogram = known
+            .entry((method_word(method), status))
+            .or_insert_with(|| self.0.server.get_or_create(&self.labels(method, status)).clone());
+        histogram.observe(took.as_secs_f64());
+    }
+
+    fn labels(&self, method: &Method, status: u16) -> CallLabels {
+        CallLabels { route: self.0.route.clone(), method: Word(method_word(method)), status }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_counted_under_names_from_the_config() {
+        let metrics = Metrics::new();
+        let series = metrics.route(&RouteId::new("lists"), Some(&BudgetId::new("omni")));
+        series.granted(Duration::from_secs(3));
+        let (budget, caller) = (BudgetId::new("omni"), CallerId::new("nightly"));
+        metrics.granted(&budget, &caller, Priority::Batch);
+        series.limited(true);
+        series.retried(Retry::Limited);
+        let facts = ExchangeFacts {
+            route: Some(&series),
+            method: &Method::GET,
+            status: 200,
+            took: Duration::from_secs(3),
+        };
+        metrics.exchanged(&facts);
+        metrics.refused("no-route");
+        let text = metrics.render(&Gauges {
+            budgets: vec![BudgetGauges {
+                id: BudgetId::new("omni"),
+                key: None,
+                used: 17,
+                limit: 60,
+                queued: 4,
+                paused: true,
+            }],
+            credentials: vec![(CredentialId::new("org"), "ready", Some(Duration::from_secs(9)))],
+            connections: 2,
+        });
+        for line in [
+            "omnigate_grants_total{budget=\"omni\",caller=\"nightly\",priority=\"batch\"} 1",
+            "omnigate_queue_wait_seconds_sum{budget=\"omni\",route=\"lists\"} 3.0",
+            "omnigate_upstream_429_total{budget=\"omni\",within_budget=\"true\"} 1",
+            "omnigate_upstream_429_total{budget=\"omni\",within_budget=\"false\"} 0",
+            "omnigate_retries_total{route=\"lists\",reason=\"429\"} 1",
+            "omnigate_budget_paused{budget=\"omni\"} 1",
+            "omnigate_refusals_total{reason=\"no-route\"} 1",
+            "omnigate_budget_used{budget=\"omni\"} 17",
+            "omnigate_queue_depth{budget=\"omni\"} 4",
+            "omnigate_credential_state{credential=\"org\",state=\"ready\"} 1",
+            "omnigate_credential_state{credential=\"org\",state=\"missing\"} 0",
+            "omnigate_credential_age_seconds{credential=\"org\"} 9",
+            "omnigate_connections 2",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        let count = "http_server_request_duration_seconds_count{route=\"lists\",method=\"GET\",status=\"200\"} 1";
+        assert!(text.contains(count), "{text}");
+    }
+
+    #[test]
+    fn a_made_up_method_adds_no_series() {
+        let metrics = Metrics::new();
+        let series = metrics.route(&RouteId::new("lists"), None);
+        for nth in 0..100 {
+            let method = Method::from_bytes(format!("M{nth}").as_bytes()).unwrap();
+            let took = Duration::ZERO;
+            metrics.exchanged(&ExchangeFacts {
+                route: Some(&series),
+                method: &method,
+                status: 405,
+                took,
+            });
+        }
+        let text = metrics.render(&Gauges::default());
+        assert_eq!(text.matches("http_server_request_duration_seconds_count").count(), 1);
+    }
+}

@@ -1,0 +1,11 @@
+//! Log set-up and metric names.
+
+mod labels;
+mod log;
+mod metrics;
+mod settings;
+
+pub use labels::Retry;
+pub use log::start_log;
+pub use metrics::{BudgetGauges, ExchangeFacts, Gauges, Metrics, RouteSeries};
+pub use settings::{Format, TelemetrySettings};
