@@ -1,0 +1,351 @@
+//! One connection, from its first byte to its last.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::base::Peer;
+use crate::server::activity::{Activity, Metered, Overdue};
+use crate::server::answer::at_the_rim;
+use crate::server::{Answer, ServerSettings};
+
+/// hyper refuses to work with less.
+const SMALLEST_HEAD: usize = 8192;
+
+/// A caller whose machine vanished is noticed after `H2_PING_EVERY + H2_PING_WAIT`.
+const H2_PING_EVERY: Duration = Duration::from_secs(30);
+const H2_PING_WAIT: Duration = Duration::from_secs(20);
+
+/// A body that nobody reads yet holds its stream's window; 16 of them fit into the connection's,
+/// so that a queued upload does not stop the others at once.
+const H2_STREAM_WINDOW: u32 = 128 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// How a connection is asked to end.
+#[derive(Clone, Debug)]
+pub(super) struct Stop {
+    /// Finish what is under way, begin nothing new.
+    pub(super) gently: CancellationToken,
+    /// Drop everything.
+    pub(super) now: CancellationToken,
+}
+
+impl Stop {
+    /// The same, for one connection: its polls do not meet those of the others at one lock.
+    pub(super) fn child(&self) -> Self {
+        Self { gently: self.gently.child_token(), now: self.now.child_token() }
+    }
+}
+
+/// Speaks HTTP until the peer is done, `left` ends, a clock runs out, or `stop` says so.
+/// Every exchange of the connection is over when this ends; dropping it drops them.
+pub(super) async fn run<S, A>(
+    stream: S,
+    left: impl Future<Output = ()>,
+    peer: Peer,
+    settings: &ServerSettings,
+    answer: A,
+    stop: Stop,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Answer,
+{
+    let activity = Arc::new(Activity::new(settings));
+    let streams = Streams::default();
+    let cut_streams = streams.cut.clone().drop_guard();
+    let io = TokioIo::new(Metered::new(stream, Arc::clone(&activity)));
+    let http = http(settings, streams.clone());
+    let service = {
+        let (peer, activity) = (peer.clone(), Arc::clone(&activity));
+        service_fn(move |request| at_the_rim(&answer, &peer, &activity, request))
+    };
+    {
+        let mut connection = pin!(http.serve_connection(io, service));
+        let mut left = pin!(left);
+        let mut overdue = Overdue::new(&activity);
+        let mut ending = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut left => {
+                    debug!(peer = %peer.remote, "caller left");
+                    break;
+                }
+                () = stop.now.cancelled() => break,
+                done = &mut connection => {
+                    if let Err(error) = done {
+                        debug!(peer = %peer.remote, error = &*error, "connection ended early");
+                    }
+                    break;
+                }
+                () = stop.gently.cancelled(), if !ending => {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = poll_fn(|cx| overdue.poll(cx)) => {
+                    // An h2 peer is told (GOAWAY) before the connection goes.
+                    if ending || !activity.is_multiplexed() {
+                        debug!(peer = %peer.remote, "caller dawdled");
+                        break;
+                    }
+                    ending = true;
+                    activity.last_wait();
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+    drop(cut_streams);
+    streams.running.close();
+    streams.running.wait().await;
+}
+
+fn http(settings: &ServerSettings, streams: Streams) -> auto::Builder<Streams> {
+    let head = settings.max_header_bytes.max(SMALLEST_HEAD);
+    let mut http = auto::Builder::new(streams);
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None) // `Activity` has the clocks.
+        .half_close(false)
+        .max_buf_size(head);
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(H2_PING_EVERY)
+        .keep_alive_timeout(H2_PING_WAIT)
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_concurrent_streams(settings.max_streams)
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
+    http
+}
+
+/// Runs the h2 streams of one connection as tasks, and drops them when the connection ends;
+/// left to themselves they would outlive it until somebody polled them.
+#[derive(Clone, Debug, Default)]
+struct Streams {
+    running: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        self.running.spawn(self.cut.clone().run_until_cancelled_owned(stream));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
+
+    use crate::base::{Body, Peer};
+    use crate::server::ServerSettings;
+    use crate::server::testing::{echo, get, on_a_free_port, pipe, queue, rest, waits};
+
+    fn settings() -> ServerSettings {
+        // Apart, so that each shows which one ran out.
+        let mut settings = on_a_free_port();
+        settings.header_timeout = Duration::from_secs(10);
+        settings.idle_timeout = Duration::from_secs(60);
+        settings
+    }
+
+    /// An answer that takes its time.
+    async fn slowly(_: Request<Body>, _: Peer) -> Response<Body> {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        Response::new(Body::full("late"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_says_nothing_is_closed_after_the_header_timeout() {
+        let begun = Instant::now();
+        let (mut caller, done) = pipe(settings(), echo, CancellationToken::new());
+        assert_eq!(rest(&mut caller).await, "");
+        assert_eq!(begun.elapsed().as_secs(), 10);
+        done.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_comes_drop_by_drop_is_cut_off_after_the_header_timeout() {
+        let begun = Instant::now();
+        let (mut caller, done) = pipe(settings(), echo, CancellationToken::new());
+        for byte in b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: yyyyyyyyyyyyyyyyyyyyyyy" {
+            if caller.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        done.await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 11);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_an_h2_preface_is_cut_off_after_the_header_timeout() {
+        let begun = Instant::now();
+        let (mut caller, _done) = pipe(settings(), echo, CancellationToken::new());
+        caller.write_all(b"PRI * HT").await.unwrap();
+        assert_eq!(rest(&mut caller).await, "");
+        assert_eq!(begun.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_kept_for_the_idle_timeout_after_each_answer() {
+        let (mut caller, _done) = pipe(settings(), echo, CancellationToken::new());
+        for _ in 0..3 {
+            get(&mut caller, "/a").await;
+            tokio::time::sleep(Duration::from_secs(59)).await;
+        }
+        get(&mut caller, "/a").await;
+        let idle = Instant::now();
+        assert_eq!(rest(&mut caller).await, "");
+        assert_eq!(idle.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_head_has_the_header_timeout_from_its_first_byte() {
+        let (mut caller, _done) = pipe(settings(), echo, CancellationToken::new());
+        get(&mut caller, "/a").await;
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        let first_byte = Instant::now();
+        caller.write_all(b"G").await.unwrap();
+        assert_eq!(rest(&mut caller).await, "");
+        assert_eq!(first_byte.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_clock_runs_while_a_call_waits_for_its_turn() {
+        let (mut caller, _done) = pipe(settings(), slowly, CancellationToken::new());
+        caller.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        assert!(rest(&mut caller).await.ends_with("late"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_h2_connection_is_told_and_closed_after_the_idle_timeout() {
+        let (caller, done) = pipe(settings(), echo, CancellationToken::new());
+        let (mut sender, connection) = h2::client::handshake(caller).await.unwrap();
+        let told = tokio::spawn(connection);
+        let request = Request::get("http://x/a").body(()).unwrap();
+        let (response, _) = sender.send_request(request, true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        assert_eq!(body.data().await.unwrap().unwrap(), Bytes::from("/a"));
+        drop(body);
+        let idle = Instant::now();
+        done.await.unwrap();
+        assert_eq!(idle.elapsed().as_secs(), 60);
+        // GOAWAY with NO_ERROR: an orderly end.
+        told.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_h2_call_may_wait_for_an_hour() {
+        let (caller, _done) = pipe(settings(), slowly, CancellationToken::new());
+        let (mut sender, connection) = h2::client::handshake(caller).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("http://x/a").body(()).unwrap();
+        let (response, _) = sender.send_request(request, true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        assert_eq!(body.data().await.unwrap().unwrap(), Bytes::from("late"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_is_too_large_is_answered_431() {
+        let mut settings = settings();
+        settings.max_header_bytes = 16 * 1024;
+        for (length, status) in [(8 * 1024, "200"), (17 * 1024, "431")] {
+            let (mut caller, _done) = pipe(settings.clone(), echo, CancellationToken::new());
+            let long = "x".repeat(length);
+            let head =
+                format!("GET / HTTP/1.1\r\nhost: x\r\nx: {long}\r\nconnection: close\r\n\r\n");
+            caller.write_all(head.as_bytes()).await.unwrap();
+            let answer = rest(&mut caller).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{length}: {answer}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_that_hyper_would_panic_at_are_bent_to_its_limits() {
+        let mut settings = settings();
+        settings.max_header_bytes = 0;
+        settings.header_timeout = Duration::MAX;
+        settings.idle_timeout = Duration::MAX;
+        let (mut caller, _done) = pipe(settings, echo, CancellationToken::new());
+        get(&mut caller, "/a").await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_stopped_an_idle_connection_closes_and_a_busy_one_finishes_first() {
+        let stop = CancellationToken::new();
+        let (mut idle, idle_done) = pipe(settings(), echo, stop.clone());
+        get(&mut idle, "/a").await;
+        let (mut busy, busy_done) = pipe(settings(), slowly, stop.clone());
+        busy.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stop.cancel();
+        idle_done.await.unwrap();
+        let answer = rest(&mut busy).await;
+        assert!(answer.contains("connection: close") && answer.ends_with("late"), "{answer}");
+        busy_done.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_answered_500_and_ends_the_connection() {
+        let answer = |_: Request<Body>, _: Peer| async { panic!("a bug") };
+        let (mut caller, done) = pipe(settings(), answer, CancellationToken::new());
+        caller.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let answer = rest(&mut caller).await;
+        assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+        done.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_connection_takes_its_h2_streams_along() {
+        let (answer, mut events) = queue(0);
+        let (caller, done) = pipe(settings(), answer, CancellationToken::new());
+        let (mut sender, connection) = h2::client::handshake(caller).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("http://x/a").body(()).unwrap();
+        let _call = sender.send_request(request, true).unwrap();
+        assert_eq!(events.recv().await, Some(waits("/a")));
+        done.abort();
+        assert_eq!(events.recv().await, Some(crate::server::testing::dropped("/a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_reaches_a_slow_reader_whole() {
+        let large = |_: Request<Body>, _: Peer| async {
+            Response::new(Body::full(vec![b'x'; 1024 * 1024]))
+        };
+        let (mut caller, _done) = pipe(settings(), large, CancellationToken::new());
+        caller.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut read = Vec::new();
+        let mut chunk = vec![0; 32 * 1024];
+        loop {
+            let n = caller.read(&mut chunk).await.unwrap();
+            read.extend_from_slice(&chunk[..n]);
+            if n == 0 {
+                break;
+            }
+            // Longer than the idle timeout in all, never in one pause.
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        assert!(read.ends_with(&[b'x'; 1024 * 1024]));
+    }
+}

@@ -1,0 +1,22 @@
+//! Accepts connections and speaks HTTP/1.1 and h2c on them.
+//!
+//! [`bind`] opens every listener or none; [`Server::serve`] accepts, runs one task a connection
+//! and drains. [`Server::serve_connection`] is the same connection over any stream.
+//!
+//! A caller who closes its end, or only its sending half, is taken to have left: whatever was
+//! being done for it is dropped at once (see `socket`).
+
+mod accept;
+mod activity;
+mod answer;
+mod bind;
+mod connection;
+mod settings;
+mod socket;
+#[cfg(test)]
+mod testing;
+
+pub use accept::Server;
+pub use answer::Answer;
+pub use bind::{BindError, Bound, bind};
+pub use settings::{Listen, ServerSettings};
