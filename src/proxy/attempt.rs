@@ -1,0 +1,302 @@
+//! From a call to upstream's answer: its turn, its key, and as many attempts as it takes.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::base::Body;
+use crate::omni;
+use crate::proxy::error::Error;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::headers;
+use crate::proxy::peek::{Peeked, peek};
+use crate::proxy::plan::PlannedRoute;
+use crate::proxy::replay::Replay;
+use crate::proxy::retry::{self, Next};
+use crate::proxy::{Proxy, Wait};
+use crate::shape::{Ask, Outcome, Permit, Place};
+use crate::upstream::{Connection, Leave, SendError};
+
+/// How often a call that was granted may find its connection gone before anything was sent.
+const ROUNDS: u32 = 3;
+
+/// How long the beginning of an answer that has to be looked at may take.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// One call on its way up.
+struct Call<'a> {
+    route: &'a Arc<PlannedRoute>,
+    head: Parts,
+    body: Replay,
+    place: Place,
+    streaming: bool,
+    /// Attempts that upstream may have begun on.
+    tries: u32,
+    /// Connections that were gone before the head was sent.
+    stale: u32,
+}
+
+/// What an attempt came to.
+enum End {
+    /// Upstream's answer is the call's.
+    Answer(Response<Body>),
+    /// The call is sent again, after so long.
+    Again(Duration),
+}
+
+impl Proxy {
+    /// Waits for the call's turn and sends it, in the design's order: the bearer is at hand, the
+    /// connection is checked out, the permit is taken, the head is written. A call that the limit
+    /// refused waits again, in its old place; one that failed may be sent again.
+    pub(super) async fn attempt(
+        &self,
+        route: &Arc<PlannedRoute>,
+        request: Request<Body>,
+        wait: &Wait,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Body>, Error> {
+        // A call whose keys are all missing must not wait a minute to learn it.
+        route.any_bearer()?;
+        self.heal(route);
+        let place = self.shaper.join(&wait.ask(route))?;
+        route.retries().called(Instant::now());
+        let (head, body) = request.into_parts();
+        let mut call = Call {
+            route,
+            streaming: omni::is_streaming(head.uri.path()),
+            body: Replay::new(body, &self.room),
+            head,
+            place,
+            tries: 0,
+            stale: 0,
+        };
+        loop {
+            let (connection, permit) = match self.turn(&mut call).await {
+                Err(Error::Connect(error)) => {
+                    call.tries += 1;
+                    let after = call.repeat(retry::Outcome::Unreachable).ok_or(error)?;
+                    tokio::time::sleep(after).await;
+                    continue;
+                }
+                ready => ready?,
+            };
+            exchange.granted(call.place.waited());
+            match self.send(&mut call, connection, permit, wait, exchange).await? {
+                End::Answer(answer) => return Ok(answer),
+                End::Again(after) => {
+                    call.place.again();
+                    tokio::time::sleep(after).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for the call's turn, with a connection ready for it.
+    async fn turn(&self, call: &mut Call<'_>) -> Result<(Connection, Permit), Error> {
+        let Call { place, body, stale, .. } = call;
+        while *stale < ROUNDS {
+            place.near().await?;
+            let permitted = async {
+                let connection = self.upstream.check_out().await?;
+                let permit = place.turn().await?;
+                Ok::<_, Error>((connection, permit))
+            };
+            let (connection, permit) = tokio::select! {
+                // First, so that a caller who has left is seen before its head is sent.
+                biased;
+                Err(cause) = body.read_ahead() => return Err(Error::upload(cause)),
+                permitted = permitted => permitted?,
+            };
+            if !connection.is_closed() {
+                return Ok((connection, permit));
+            }
+            *stale += 1;
+            drop(permit);
+            place.again();
+        }
+        Err(Error::Unsteady)
+    }
+
+    /// Sends the call once.
+    async fn send(
+        &self,
+        call: &mut Call<'_>,
+        connection: Connection,
+        permit: Permit,
+        wait: &Wait,
+        exchange: &mut Exchange,
+    ) -> Result<End, Error> {
+        let route = call.route;
+        let credential = route.credential(permit.credential());
+        let Some(body) = call.body.attempt() else { return Err(self.busy(route, wait)) };
+        let mut request = Request::from_parts(call.head.clone(), body);
+        // Now and not at arrival: a token that was rotated meanwhile is the new one. It goes in
+        // last, so that nothing the caller said can take it out again.
+        let bearer = credential.bearer()?;
+        headers::set_bearer(request.headers_mut(), bearer.clone());
+        exchange.goes_with(credential.id());
+        let outcome = permit.outcome();
+        let leave = Leave::new(Some(permit.expires()), move || permit.begin());
+        let sent = Instant::now();
+        let answer = self.upstream.send(connection, request, leave, route.response_timeout).await;
+        let error = match answer {
+            Ok(answer) => {
+                exchange.attempted(Some(answer.status()), sent.elapsed());
+                call.tries += 1;
+                return self.read(call, answer, outcome, wait, &bearer, exchange).await;
+            }
+            Err(SendError::NotBegun { .. }) => {
+                debug!(route = %route.id, "the connection was gone before the head was sent");
+                call.stale += 1;
+                let again = call.repeat(retry::Outcome::Stale);
+                return again.map(End::Again).ok_or(Error::Unsteady);
+            }
+            Err(error @ SendError::Upload(_)) => return Err(error.into()),
+            Err(error) => error,
+        };
+        drop(outcome);
+        exchange.attempted(None, sent.elapsed());
+        call.tries += 1;
+        let how = match error {
+            SendError::Timeout { .. } => retry::Outcome::Silent,
+            _ => retry::Outcome::Broken,
+        };
+        call.repeat(how).map(End::Again).ok_or_else(|| error.into())
+    }
+
+    /// Reads upstream's answer: is it the call's, or is the call to be sent again?
+    async fn read(
+        &self,
+        call: &mut Call<'_>,
+        answer: Response<Body>,
+        outcome: Outcome,
+        wait: &Wait,
+        bearer: &HeaderValue,
+        exchange: &mut Exchange,
+    ) -> Result<End, Error> {
+        let status = answer.status();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let peeked = peek(answer, omni::LOOKED_AT, LOOK).await;
+            let body = peeked.whole().unwrap_or_default();
+            if omni::is_application_429(&peeked.head().headers, &body) {
+                outcome.taken();
+                return Ok(End::Answer(peeked.into_response()));
+            }
+            return self.limited(call, &peeked, outcome, wait, exchange);
+        }
+        outcome.taken();
+        if call.route.is_pool() && matches!(status.as_u16(), 400 | 401 | 403) {
+            let peeked = peek(answer, omni::LOOKED_AT, LOOK).await;
+            let body = peeked.whole().unwrap_or_default();
+            let rejected = omni::is_rejection(status, &body);
+            if rejected && self.take_out(call, bearer, exchange) {
+                return Ok(End::Again(Duration::ZERO));
+            }
+            return Ok(End::Answer(peeked.into_response()));
+        }
+        let how = retry::Outcome::answered(status, answer.headers(), SystemTime::now());
+        Ok(match call.repeat(how) {
+            Some(after) => End::Again(after),
+            None => End::Answer(answer),
+        })
+    }
+
+    /// Omni's limit refused the call: nobody sends for a while, and this call goes again.
+    fn limited(
+        &self,
+        call: &mut Call<'_>,
+        answer: &Peeked,
+        outcome: Outcome,
+        wait: &Wait,
+        exchange: &mut Exchange,
+    ) -> Result<End, Error> {
+        let retry_after = omni::retry_after(&answer.head().headers, SystemTime::now());
+        outcome.limited(retry_after);
+        exchange.limited();
+        // It never reached Omni's application, so it does not count as a try.
+        call.tries -= 1;
+        warn!(route = %call.route.id, retry_after_s = retry_after.map(|wait| wait.as_secs()),
+            "Omni's limit refused a call although we were within it; pausing");
+        if call.body.recall() {
+            Ok(End::Again(Duration::ZERO))
+        } else {
+            Err(self.busy(call.route, wait))
+        }
+    }
+
+    /// Omni refuses the key of a pool: the call goes with another, if there is one.
+    fn take_out(&self, call: &mut Call<'_>, bearer: &HeaderValue, exchange: &mut Exchange) -> bool {
+        let Some(credential) = exchange.credential() else { return false };
+        warn!(%credential, "Omni refuses this key; its calls go with the others of its pool");
+        self.rejected().insert(credential.clone(), bearer.clone());
+        self.shaper.set_rejected(&credential, true);
+        call.tries -= 1;
+        call.body.recall()
+    }
+
+    /// Puts keys back into service whose value has changed since Omni refused them.
+    fn heal(&self, route: &PlannedRoute) {
+        let mut rejected = self.rejected();
+        if rejected.is_empty() {
+            return;
+        }
+        for credential in route.credentials() {
+            let changed = |old: &HeaderValue| credential.bearer().is_ok_and(|new| new != *old);
+            if rejected.get(credential.id()).is_some_and(changed) {
+                rejected.remove(credential.id());
+                self.shaper.set_rejected(credential.id(), false);
+            }
+        }
+    }
+
+    /// The call cannot be sent again, since its body is gone.
+    fn busy(&self, route: &PlannedRoute, wait: &Wait) -> Error {
+        Error::Busy { retry_after: self.shaper.outlook(&wait.ask(route)).next }
+    }
+}
+
+impl Call<'_> {
+    /// Whether the call is sent again after what became of it, and when.
+    fn repeat(&self, outcome: retry::Outcome) -> Option<Duration> {
+        let call = retry::Call {
+            idempotent: retry::is_idempotent(&self.head.method),
+            at_hand: self.body.is_at_hand(),
+            streaming: self.streaming,
+            attempts: self.tries,
+        };
+        match retry::next(call, outcome, chance()) {
+            Next::Done => None,
+            Next::Again { after, .. } if after >= self.place.left() => None,
+            Next::Again { after, reason, budgeted } => {
+                let allowed = !budgeted || self.route.retries().take(Instant::now());
+                // Taken back from the attempt that failed, while it is whole.
+                (allowed && self.body.recall()).then(|| {
+                    self.route.series.retried(reason);
+                    after
+                })
+            }
+        }
+    }
+}
+
+impl Wait {
+    pub(super) fn ask<'a>(&'a self, route: &PlannedRoute) -> Ask<'a> {
+        Ask {
+            lane: route.lane,
+            caller: &self.caller.id,
+            priority: self.priority,
+            max_wait: self.max_wait,
+        }
+    }
+}
+
+/// A number from 0 to 1 that nobody has to guess.
+fn chance() -> f64 {
+    use std::hash::{BuildHasher, Hasher};
+    let bits = std::hash::RandomState::new().build_hasher().finish();
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}

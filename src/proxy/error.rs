@@ -1,0 +1,95 @@
+//! Every way in which a call is not answered by upstream: one variant per room.
+
+use std::time::Duration;
+
+use http::Method;
+
+use crate::base::{BoxError, RouteId};
+use crate::credential::Unavailable;
+use crate::policy::Denied;
+use crate::proxy::headers::{BadFraming, Loop};
+use crate::route::BadTarget;
+use crate::shape::Refused;
+use crate::upstream::{ConnectError, SendError};
+
+/// Why a call got no answer from upstream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Target(#[from] BadTarget),
+    #[error(transparent)]
+    Framing(#[from] BadFraming),
+    #[error(transparent)]
+    Loop(#[from] Loop),
+    #[error("no route takes this path")]
+    NoRoute { nearest: Vec<RouteId> },
+    #[error("an escaped separator in the path is not taken by a wildcard route")]
+    EscapedSeparator,
+    #[error("no route of this path takes this method")]
+    Method { allowed: Vec<Method> },
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Credential(#[from] Unavailable),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Send(SendError),
+    /// The caller's body broke off, or its framing is wrong.
+    #[error("the request body broke off: {0}")]
+    Upload(BoxError),
+    /// Upstream took connections and closed them again before a head could be sent.
+    #[error("upstream closes its connections before anything is sent")]
+    Unsteady,
+    /// Omni's limit refused the call, and its body is no longer at hand to be sent again.
+    #[error("Omni is busy, and the request body is too large to be kept and sent again")]
+    Busy { retry_after: Duration },
+    #[error("a panic in the gateway")]
+    Panic,
+}
+
+impl Error {
+    /// A request body ended in an error: ours, where it grew too large, or the caller's.
+    pub(crate) fn upload(cause: BoxError) -> Self {
+        match cause.downcast::<Denied>() {
+            Ok(denied) => Self::Denied(*denied),
+            Err(cause) => Self::Upload(cause),
+        }
+    }
+
+    /// Whether the caller itself ended the call: its connection or stream is gone, so that a
+    /// body that broke off is no mistake of its bytes, and nobody reads an answer.
+    pub(crate) fn caller_left(&self) -> bool {
+        use std::io::ErrorKind as K;
+        let Self::Upload(cause) = self else { return false };
+        let lost = |error: &std::io::Error| {
+            matches!(
+                error.kind(),
+                K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe | K::UnexpectedEof
+            )
+        };
+        let reset = |error: &h2::Error| error.is_reset() || error.is_go_away();
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**cause);
+        while let Some(error) = cause {
+            if error.downcast_ref().is_some_and(lost) || error.downcast_ref().is_some_and(reset) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Upload(cause) => Self::upload(cause),
+            other @ (SendError::NotBegun { .. }
+            | SendError::Broken(_)
+            | SendError::Timeout { .. }
+            | SendError::Switched) => Self::Send(other),
+        }
+    }
+}

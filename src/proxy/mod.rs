@@ -1,0 +1,197 @@
+//! THE CORRIDOR: the only module that knows the order of the rooms.
+//!
+//! [`Proxy::handle`] is the one door out: it opens the record of the exchange, turns a refusal
+//! into its answer, and lets the record follow the body. [`Proxy::forward`] is the order.
+
+mod attempt;
+mod error;
+mod exchange;
+mod headers;
+mod peek;
+mod plan;
+mod problem;
+mod rate_limit;
+mod replay;
+mod retry;
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use http::header::HOST;
+use http::{HeaderValue, Request, Response, Uri};
+use tracing::{debug, error, warn};
+
+use crate::base::{Body, CredentialId, Peer, Priority};
+use crate::caller::{Caller, Callers};
+use crate::proxy::error::Error;
+use crate::proxy::exchange::{Exchange, X_REQUEST_ID};
+use crate::proxy::headers::Pseudonym;
+use crate::proxy::replay::Room;
+use crate::route::Target;
+use crate::shape::{Refused, Shaper};
+use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
+
+pub use plan::{Plan, PlanError, RouteSettings};
+pub use replay::ReplaySettings;
+
+/// The gateway, from a request to its answer.
+#[derive(Debug)]
+pub struct Proxy {
+    plan: ArcSwap<Plan>,
+    callers: Callers,
+    shaper: Arc<Shaper>,
+    upstream: Arc<Upstream>,
+    metrics: Arc<Metrics>,
+    pseudonym: Pseudonym,
+    room: Room,
+    /// Keys of pools that Omni refused, with the value that it refused.
+    rejected: Mutex<HashMap<CredentialId, HeaderValue>>,
+}
+
+/// How a call waits: for whom, how urgently, how long.
+#[derive(Clone, Debug)]
+struct Wait {
+    caller: Arc<Caller>,
+    priority: Priority,
+    /// Where neither the call nor its route nor its caller says, its budget does.
+    max_wait: Option<Duration>,
+}
+
+impl Proxy {
+    /// Opens the corridor between the rooms.
+    pub fn new(
+        plan: Plan,
+        callers: Callers,
+        shaper: Arc<Shaper>,
+        upstream: Arc<Upstream>,
+        metrics: Arc<Metrics>,
+        replay: ReplaySettings,
+    ) -> Self {
+        Self {
+            plan: ArcSwap::from_pointee(plan),
+            callers,
+            shaper,
+            upstream,
+            metrics,
+            pseudonym: Pseudonym::fresh(),
+            room: Room::new(replay),
+            rejected: Mutex::default(),
+        }
+    }
+
+    /// Replaces what was said. Exchanges under way keep the plan that they began with.
+    pub fn replace_plan(&self, plan: Plan) {
+        self.plan.store(Arc::new(plan));
+    }
+
+    /// Answers one request; a refusal and a panic are answers too.
+    ///
+    /// Cancel-safe: dropping the future gives the call's place and permit back, closes its
+    /// connection to upstream, and writes the record.
+    pub async fn handle(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
+        let mut exchange = Exchange::open(&request, &peer, self.metrics.clone());
+        let plan = self.plan.load_full();
+        let forwarded = AssertUnwindSafe(self.forward(&plan, request, &peer, &mut exchange));
+        let result = forwarded.catch_unwind().await.unwrap_or(Err(Error::Panic));
+        let mut response = result.unwrap_or_else(|error| {
+            self.tell(&error, &exchange);
+            if error.caller_left() {
+                exchange.left();
+            } else {
+                exchange.refused(error.kind());
+            }
+            problem::respond(&error, &exchange)
+        });
+        if let Some((route, wait)) = exchange.waits_as() {
+            let outlook = self.shaper.outlook(&wait.ask(route));
+            rate_limit::show(response.headers_mut(), &route.budgets, outlook);
+        }
+        exchange.finish(response)
+    }
+
+    /// The way of a request.
+    async fn forward(
+        &self,
+        plan: &Plan,
+        request: Request<Body>,
+        peer: &Peer,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Body>, Error> {
+        let (mut head, body) = request.into_parts();
+        let length = headers::framing(&head.headers)?;
+        let target = Target::read(&head.method, &head.uri, &head.headers)?;
+        let caller = self.callers.identify(peer, &head.headers);
+        exchange.comes_from(&caller.id);
+        let route = plan.route(&head.method, target.path())?;
+
+        exchange.goes_by(route);
+        route.policy.check(&head.headers, length)?;
+        self.pseudonym.check(&head.headers)?;
+        let asked = headers::preferred_wait(&head.headers);
+        let wait = Wait {
+            priority: caller.priority_of(route.priority, headers::asked_priority(&head.headers)),
+            max_wait: asked.or(route.max_wait).or(caller.max_wait),
+            caller,
+        };
+        exchange.waits(&wait);
+        headers::scrub_request(&mut head.headers, &route.policy.forward_headers);
+        self.pseudonym.sign(&mut head.headers, head.version);
+        head.uri = Uri::from(target.path_and_query().clone());
+        if let Ok(host) = HeaderValue::try_from(self.upstream.origin().authority().as_str()) {
+            head.headers.insert(HOST, host);
+        }
+        if let Ok(id) = HeaderValue::try_from(exchange.request_id().as_str()) {
+            head.headers.insert(X_REQUEST_ID, id);
+        }
+        head.version = http::Version::HTTP_11;
+        let body = route.policy.limit(body);
+        let request = Request::from_parts(head, body);
+
+        let mut response = self.attempt(route, request, &wait, exchange).await?;
+
+        let version = response.version();
+        let plain = true;
+        headers::scrub_response(response.headers_mut(), self.upstream.origin(), plain);
+        self.pseudonym.sign(response.headers_mut(), version);
+        problem::received(&mut response);
+        Ok(response)
+    }
+
+    fn rejected(&self) -> MutexGuard<'_, HashMap<CredentialId, HeaderValue>> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the operator what the caller is not told.
+    fn tell(&self, error: &Error, exchange: &Exchange) {
+        let request_id = exchange.request_id();
+        match error {
+            Error::Panic => error!(%request_id, "a panic was caught"),
+            Error::Connect(_) | Error::Send(_) | Error::Unsteady => {
+                warn!(%request_id, cause = chain(error), "upstream did not answer");
+            }
+            Error::Refused(Refused::Full { .. } | Refused::Rejected { .. })
+            | Error::Busy { .. } => warn!(%request_id, %error, "refused"),
+            _ => debug!(%request_id, %error, "refused"),
+        }
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,200 @@
+//! What was said: the router and, for each route, what it stands for.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::Method;
+use tokio::time::Instant;
+
+use crate::base::{BudgetId, CredentialId, Priority, RouteId};
+use crate::credential::{Credential, Credentials, Unavailable};
+use crate::policy::Policy;
+use crate::proxy::error::Error;
+use crate::proxy::retry::RetryBudget;
+use crate::route::{CanonicalPath, Collision, Found, Methods, Pattern, Router};
+use crate::shape::{Key, LaneId, Shaper};
+use crate::telemetry::{Metrics, RouteSeries};
+
+/// One `[[routes]]` entry, its names resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSettings {
+    /// Its name.
+    pub id: RouteId,
+    /// Which paths it takes.
+    pub pattern: Pattern,
+    /// Which methods it takes.
+    pub methods: Methods,
+    /// Whose bearer may be attached: one key, or a pool of which each call gets one. Never empty.
+    pub keys: Vec<Key>,
+    /// How urgent its calls are, where the route says so.
+    pub priority: Option<Priority>,
+    /// How long its calls wait for their turn, where the route says so.
+    pub max_wait: Option<Duration>,
+    /// From the last request byte to the response head, where the route says so.
+    pub response_timeout: Option<Duration>,
+    /// What it lets through.
+    pub policy: Policy,
+}
+
+/// What was said: replaced whole by a reload, loaded once per exchange.
+#[derive(Debug)]
+pub struct Plan {
+    router: Router,
+    /// In the order of the router's indices.
+    routes: Vec<Arc<PlannedRoute>>,
+}
+
+/// One route with everything that it stands for at hand.
+#[derive(Debug)]
+pub(crate) struct PlannedRoute {
+    pub(crate) id: RouteId,
+    /// One key, or those of a pool. Never empty.
+    credentials: Vec<Arc<Credential>>,
+    /// Where its calls wait.
+    pub(crate) lane: LaneId,
+    /// What its calls are charged to; nothing for paths outside Omni's limit.
+    pub(crate) budgets: Vec<Quota>,
+    pub(crate) priority: Option<Priority>,
+    pub(crate) max_wait: Option<Duration>,
+    pub(crate) response_timeout: Option<Duration>,
+    pub(crate) policy: Policy,
+    pub(crate) series: RouteSeries,
+    retries: Mutex<RetryBudget>,
+}
+
+/// A budget as callers are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Quota {
+    pub(crate) budget: BudgetId,
+    pub(crate) limit: u32,
+    pub(crate) window: Duration,
+}
+
+impl PlannedRoute {
+    pub(crate) fn is_pool(&self) -> bool {
+        self.credentials.len() > 1
+    }
+
+    pub(crate) fn credentials(&self) -> &[Arc<Credential>] {
+        &self.credentials
+    }
+
+    /// The credential that a permit was granted for. A permit's key is one of the route's.
+    pub(crate) fn credential(&self, id: &CredentialId) -> &Arc<Credential> {
+        let one = self.credentials.iter().find(|credential| credential.id() == id);
+        one.unwrap_or(&self.credentials[0])
+    }
+
+    /// Whether any of its keys has a value.
+    pub(crate) fn any_bearer(&self) -> Result<(), Unavailable> {
+        let mut missing = None;
+        for credential in &self.credentials {
+            match credential.bearer() {
+                Ok(_) => return Ok(()),
+                Err(unavailable) => missing = missing.or(Some(unavailable)),
+            }
+        }
+        missing.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn retries(&self) -> MutexGuard<'_, RetryBudget> {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A route names something that the running rooms do not have.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// No such credential.
+    #[error("route `{route}` names the credential `{credential}`, which is not there")]
+    Credential {
+        /// The route.
+        route: RouteId,
+        /// What it names.
+        credential: CredentialId,
+    },
+    /// No such budget.
+    #[error("route `{route}` names the budget `{budget}`, which is not there")]
+    Budget {
+        /// The route.
+        route: RouteId,
+        /// What it names.
+        budget: BudgetId,
+    },
+    /// A route without a key.
+    #[error("route `{route}` names no credential")]
+    NoKey {
+        /// The route.
+        route: RouteId,
+    },
+    /// Two routes take the same calls.
+    #[error("{0}")]
+    Collision(Collision),
+}
+
+impl Plan {
+    /// Ties routes to the rooms that serve them.
+    ///
+    /// # Errors
+    /// [`PlanError`], when a name stands for nothing; a resolved config never brings one.
+    pub fn new(
+        routes: Vec<RouteSettings>,
+        credentials: &Credentials,
+        shaper: &Shaper,
+        metrics: &Metrics,
+    ) -> Result<Self, PlanError> {
+        let table =
+            routes.iter().map(|r| (r.id.clone(), r.pattern.clone(), r.methods.clone())).collect();
+        let router = Router::new(table)
+            .map_err(|mut collisions| PlanError::Collision(collisions.swap_remove(0)))?;
+        let tie = |route: RouteSettings| {
+            let credential = |key: &Key| {
+                credentials.get(&key.credential).ok_or_else(|| PlanError::Credential {
+                    route: route.id.clone(),
+                    credential: key.credential.clone(),
+                })
+            };
+            let quota = |budget: &BudgetId| {
+                let settings = shaper.budget(budget).ok_or_else(|| PlanError::Budget {
+                    route: route.id.clone(),
+                    budget: budget.clone(),
+                })?;
+                let (limit, window) = (settings.limit.get(), settings.window);
+                Ok(Quota { budget: budget.clone(), limit, window })
+            };
+            let credentials = route.keys.iter().map(credential).collect::<Result<Vec<_>, _>>()?;
+            let paying: BTreeSet<&BudgetId> =
+                route.keys.iter().flat_map(|key| &key.budgets).collect();
+            let budgets = paying.into_iter().map(quota).collect::<Result<Vec<Quota>, _>>()?;
+            let lane = shaper.lane(&route.keys);
+            Ok(Arc::new(PlannedRoute {
+                series: metrics.route(&route.id, budgets.first().map(|quota| &quota.budget)),
+                lane: lane.ok_or_else(|| PlanError::NoKey { route: route.id.clone() })?,
+                id: route.id,
+                credentials,
+                budgets,
+                priority: route.priority,
+                max_wait: route.max_wait,
+                response_timeout: route.response_timeout,
+                policy: route.policy,
+                retries: Mutex::new(RetryBudget::new(Instant::now())),
+            }))
+        };
+        let routes = routes.into_iter().map(tie).collect::<Result<_, PlanError>>()?;
+        Ok(Self { router, routes })
+    }
+
+    pub(crate) fn route(
+        &self,
+        method: &Method,
+        path: &CanonicalPath,
+    ) -> Result<&Arc<PlannedRoute>, Error> {
+        match self.router.find(method, path) {
+            Found::Route(index) => Ok(&self.routes[index]),
+            Found::EscapedSeparator => Err(Error::EscapedSeparator),
+            Found::MethodNotAllowed(allowed) => Err(Error::Method { allowed }),
+            Found::Nothing { nearest } => Err(Error::NoRoute { nearest }),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! From an error to the answer that the caller reads (RFC 9457). The only status table.
+
+use std::time::Duration;
+
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::base::Body;
+use crate::policy::Denied;
+use crate::proxy::error::Error;
+use crate::proxy::exchange::Exchange;
+use crate::route::{BadPath, BadTarget};
+use crate::shape::Refused;
+use crate::upstream::{ConnectError, SendError};
+
+/// RFC 9209.
+pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// What one kind of error looks like from outside.
+struct Shape {
+    status: StatusCode,
+    /// The last part of `type`; stable.
+    kind: &'static str,
+    /// The error type of RFC 9209.
+    proxy_status: &'static str,
+    /// Whether the connection may carry another request afterwards.
+    close: bool,
+}
+
+const fn shape(status: StatusCode, kind: &'static str, proxy_status: &'static str) -> Shape {
+    Shape { status, kind, proxy_status, close: false }
+}
+
+const fn bad_request(status: StatusCode) -> Shape {
+    Shape { status, kind: "bad-request", proxy_status: "http_request_error", close: true }
+}
+
+impl Error {
+    /// The stable name of this refusal, for metrics and logs.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.shape().kind
+    }
+
+    fn shape(&self) -> Shape {
+        use StatusCode as S;
+        match self {
+            Self::Target(BadTarget::Path(BadPath::TooLong) | BadTarget::QueryTooLong) => {
+                bad_request(S::URI_TOO_LONG)
+            }
+            Self::Target(_) | Self::Framing(_) | Self::EscapedSeparator | Self::Upload(_) => {
+                bad_request(S::BAD_REQUEST)
+            }
+            Self::Loop(_) => shape(S::LOOP_DETECTED, "loop", "proxy_loop_detected"),
+            Self::NoRoute { .. } => shape(S::NOT_FOUND, "no-route", "destination_not_found"),
+            Self::Method { .. } => {
+                shape(S::METHOD_NOT_ALLOWED, "method-not-allowed", "http_request_denied")
+            }
+            Self::Denied(denied) => denied_shape(denied),
+            Self::Refused(Refused::Rejected { .. }) => {
+                shape(S::SERVICE_UNAVAILABLE, "credential-rejected", "proxy_configuration_error")
+            }
+            Self::Refused(Refused::CallerLimit { .. }) => {
+                shape(S::TOO_MANY_REQUESTS, "caller-limit", "http_request_denied")
+            }
+            Self::Refused(Refused::Full { .. } | Refused::CallerFull { .. }) => {
+                shape(S::SERVICE_UNAVAILABLE, "queue-full", "connection_limit_reached")
+            }
+            Self::Refused(Refused::Late { .. }) => {
+                shape(S::SERVICE_UNAVAILABLE, "queue-deadline", "connection_limit_reached")
+            }
+            Self::Refused(Refused::Draining { .. }) => {
+                shape(S::SERVICE_UNAVAILABLE, "draining", "proxy_internal_response")
+            }
+            Self::Credential(_) => {
+                shape(S::SERVICE_UNAVAILABLE, "credential-unavailable", "proxy_configuration_error")
+            }
+            Self::Connect(ConnectError::Timeout { .. }) => {
+                shape(S::BAD_GATEWAY, "upstream-unreachable", "connection_timeout")
+            }
+            Self::Connect(ConnectError::Io(_) | ConnectError::Handshake(_)) => {
+                shape(S::BAD_GATEWAY, "upstream-unreachable", "destination_unavailable")
+            }
+            Self::Send(SendError::Timeout { .. }) => {
+                shape(S::GATEWAY_TIMEOUT, "upstream-timeout", "http_response_timeout")
+            }
+            Self::Send(SendError::Switched) => {
+                shape(S::BAD_GATEWAY, "upstream-unreachable", "http_protocol_error")
+            }
+            Self::Send(
+                SendError::Broken(_) | SendError::NotBegun { .. } | SendError::Upload(_),
+            )
+            | Self::Unsteady => {
+                shape(S::BAD_GATEWAY, "upstream-unreachable", "connection_terminated")
+            }
+            Self::Busy { .. } => {
+                shape(S::SERVICE_UNAVAILABLE, "upstream-busy", "http_request_denied")
+            }
+            Self::Panic => shape(S::INTERNAL_SERVER_ERROR, "internal", "proxy_internal_error"),
+        }
+    }
+
+    /// What the caller is told. The chain of causes goes to the log only.
+    fn detail(&self) -> String {
+        match self {
+            Self::Connect(_) => "Omni cannot be reached.".to_owned(),
+            Self::Send(SendError::Timeout { after }) => {
+                format!("Omni did not answer within {:.1} s.", after.as_secs_f64())
+            }
+            Self::Upload(_) => "The request body broke off before its end.".to_owned(),
+            Self::Send(_) => "The connection to Omni broke before it answered.".to_owned(),
+            Self::Panic => "This is a fault of omnigate's; its log knows more.".to_owned(),
+            _ => {
+                let text = self.to_string();
+                let mut letters = text.chars();
+                let first = letters.next().map(|c| c.to_uppercase().to_string());
+                format!("{}{}.", first.unwrap_or_default(), letters.as_str())
+            }
+        }
+    }
+
+    fn extras(&self, body: &mut Map<String, Value>) {
+        match self {
+            Self::NoRoute { nearest } => {
+                let names: Vec<&str> = nearest.iter().map(|id| id.as_str()).collect();
+                body.insert("nearest".into(), json!(names));
+            }
+            Self::Refused(
+                Refused::Full { queued, estimate } | Refused::CallerFull { queued, estimate, .. },
+            ) => {
+                body.insert("position".into(), json!(queued));
+                body.insert("estimated_wait_s".into(), seconds(*estimate));
+            }
+            Self::Refused(
+                Refused::Late { position, estimate, .. }
+                | Refused::Draining { position, estimate, .. },
+            ) => {
+                body.insert("position".into(), json!(position));
+                body.insert("estimated_wait_s".into(), seconds(*estimate));
+            }
+            Self::Refused(Refused::Rejected { credential }) => {
+                body.insert("credential".into(), json!(credential.as_str()));
+            }
+            Self::Send(SendError::Timeout { after }) => {
+                body.insert("elapsed_s".into(), seconds(*after));
+            }
+            Self::Credential(unavailable) => {
+                body.insert("credential".into(), json!(unavailable.credential.as_str()));
+            }
+            _ => {}
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(
+                Refused::Full { estimate, .. }
+                | Refused::CallerFull { estimate, .. }
+                | Refused::Late { estimate, .. }
+                | Refused::Draining { estimate, .. },
+            ) => Some(*estimate),
+            Self::Refused(Refused::CallerLimit { retry_after, .. })
+            | Self::Busy { retry_after } => Some(*retry_after),
+            Self::Refused(Refused::Rejected { .. }) => Some(Duration::from_secs(60)),
+            Self::Credential(_) => Some(Duration::from_secs(5)),
+            _ => None,
+        }
+    }
+}
+
+fn denied_shape(denied: &Denied) -> Shape {
+    match denied {
+        Denied::BodyTooLarge { .. } => Shape {
+            close: true,
+            ..shape(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "http_request_denied")
+        },
+        Denied::ContentEncoding => bad_request(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        Denied::Expectation => bad_request(StatusCode::EXPECTATION_FAILED),
+        Denied::Upgrade => bad_request(StatusCode::BAD_REQUEST),
+        Denied::Impersonation => {
+            shape(StatusCode::FORBIDDEN, "impersonation-denied", "http_request_denied")
+        }
+    }
+}
+
+fn seconds(time: Duration) -> Value {
+    json!((time.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+/// Says that it was upstream who spoke (RFC 9209 §2.1.5).
+pub(crate) fn received(response: &mut Response<Body>) {
+    let status = response.status().as_u16();
+    if let Ok(value) = HeaderValue::try_from(format!("omnigate; received-status={status}")) {
+        response.headers_mut().append(PROXY_STATUS, value);
+    }
+}
+
+/// The answer to a call that upstream did not answer.
+pub(crate) fn respond(error: &Error, exchange: &Exchange) -> Response<Body> {
+    let shape = error.shape();
+    let mut body = Map::new();
+    body.insert("type".into(), json!(format!("urn:omnigate:problem:{}", shape.kind)));
+    body.insert("title".into(), json!(title(shape.kind)));
+    body.insert("status".into(), json!(shape.status.as_u16()));
+    body.insert("detail".into(), json!(error.detail()));
+    body.insert("instance".into(), json!(exchange.request_id().as_str()));
+    if exchange.attempts() > 0 {
+        body.insert("attempts".into(), json!(exchange.attempts()));
+    }
+    error.extras(&mut body);
+
+    let mut response = Response::new(Body::full(Value::Object(body).to_string()));
+    *response.status_mut() = shape.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Ok(value) = HeaderValue::try_from(format!("omnigate; error={}", shape.proxy_status)) {
+        headers.insert(PROXY_STATUS, value);
+    }
+    if let Some(wait) = error.retry_after() {
+        // Whole seconds (RFC 9110 §10.2.3), rounded up so that nobody comes too early.
+        let whole = wait.as_millis().div_ceil(1000).max(1);
+        headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(whole).unwrap_or(u64::MAX)));
+    }
+    if let Error::Method { allowed } = error {
+        let list: Vec<&str> = allowed.iter().map(|method| method.as_str()).collect();
+        if let Ok(value) = HeaderValue::try_from(list.join(", ")) {
+            headers.insert(ALLOW, value);
+        }
+    }
+    if shape.close {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn title(kind: &str) -> &'static str {
+    match kind {
+        "bad-request" => "This request cannot be passed on",
+        "loop" => "The request goes in circles",
+        "no-route" => "No route for this path",
+        "method-not-allowed" => "No route for this method",
+        "body-too-large" => "The body is too large",
+        "impersonation-denied" => "Acting for another user is not allowed here",
+        "queue-full" => "Too many calls wait already",
+        "queue-deadline" => "The turn comes too late",
+        "draining" => "This gateway is shutting down",
+        "credential-unavailable" => "The key for this route is not at hand",
+        "upstream-unreachable" => "Omni cannot be reached",
+        "upstream-timeout" => "Omni does not answer",
+        "upstream-busy" => "Omni is busy",
+        "caller-limit" => "You have made as many calls as you may for now",
+        "credential-rejected" => "Omni refuses the key for this route",
+        _ => "A fault in this gateway",
+    }
+}
