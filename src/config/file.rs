@@ -1,0 +1,368 @@
+//! What a file may say: its keys, their types, and nothing else.
+//!
+//! Every key is an `Option` here, so that one mistake does not hide the next one; `required` marks
+//! those that must stand in the file, and `x-add` is the line that the report tells to add. The
+//! doc comments are the descriptions in the JSON schema.
+//!
+//! Nothing here is `Debug`: until it was looked at, any string may be a token in the wrong place.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::at::{At, TextOr};
+use crate::config::units::{Period, Size};
+
+type Named<T> = BTreeMap<At<String>, T>;
+
+/// The configuration of omnigate.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    /// Where the ledger is kept; by default the user's state folder.
+    pub(super) state_dir: Option<At<PathBuf>>,
+    /// Where callers connect, and how long they may dawdle.
+    #[serde(default)]
+    pub(super) server: Server,
+    /// Listeners that need more than an address.
+    #[serde(default)]
+    pub(super) listeners: Vec<At<Listener>>,
+    /// Where operators connect.
+    #[serde(default)]
+    pub(super) admin: Admin,
+    /// Where requests go.
+    #[schemars(required, extend("x-add" = "[upstream]\nbase_url = \"https://acme.omniapp.co\""))]
+    pub(super) upstream: Option<Upstream>,
+    /// Where secrets are kept.
+    pub(super) vault: Option<At<Vault>>,
+    /// The keys that calls are made with; each stands here by where its secret is.
+    #[schemars(required, extend("x-add" = "[credentials.org]\nkind = \"organization\"\nsecret = \"OMNI_API_KEY\""))]
+    pub(super) credentials: Option<Named<Credential>>,
+    /// Who asks, and how much each may ask for.
+    #[serde(default)]
+    pub(super) callers: Named<Caller>,
+    /// How many requests may be sent; without any, one named `omni` with Omni's 60 a minute.
+    #[serde(default)]
+    pub(super) budgets: Named<Budget>,
+    /// Which calls are made, and with which key.
+    #[schemars(required, extend("x-add" = "[[routes]]\nname = \"all\"\npath = \"/{*rest}\"\ncredential = \"org\""))]
+    pub(super) routes: Option<Vec<At<Route>>>,
+    /// What is said.
+    #[serde(default)]
+    pub(super) telemetry: Telemetry,
+}
+
+/// Where callers connect, and how long they may dawdle.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    /// An address such as `127.0.0.1:6664` or `unix:/run/omnigate/omnigate.sock`, or several.
+    pub(super) listen: Option<At<TextOr<Vec<At<String>>>>>,
+    /// How many connections may be open at once, over all listeners.
+    pub(super) max_connections: Option<At<u32>>,
+    /// How long a request head may take, and how long the first byte of a connection.
+    pub(super) header_timeout: Option<At<Period>>,
+    /// How long a connection may stay open between two requests.
+    pub(super) idle_timeout: Option<At<Period>>,
+    /// How many bytes a request head may have.
+    pub(super) max_header_bytes: Option<At<Size>>,
+    /// How many HTTP/2 streams one connection may have open.
+    pub(super) max_streams: Option<At<u32>>,
+    /// How long calls that are under way may take when the process is asked to end.
+    pub(super) drain_timeout: Option<At<Period>>,
+}
+
+/// One place to listen.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listener {
+    /// An address such as `0.0.0.0:6664` or `unix:/run/omnigate/omnigate.sock`.
+    #[schemars(required, extend("x-add" = "address = \"127.0.0.1:6664\""))]
+    pub(super) address: Option<At<String>>,
+    /// The file mode of a unix socket, in octal.
+    pub(super) mode: Option<At<String>>,
+    /// Whether anybody who reaches an address that is not loopback may make calls.
+    pub(super) allow_anonymous: Option<At<bool>>,
+}
+
+/// Where operators connect.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    /// A loopback address.
+    pub(super) listen: Option<At<String>>,
+    /// An address for probes and Prometheus: `/livez`, `/readyz` and `/metrics` alone.
+    pub(super) probe_listen: Option<At<String>>,
+}
+
+/// Where requests go.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    /// Scheme, host and port of Omni: the only place that ever receives a token.
+    #[schemars(required, extend("x-add" = "base_url = \"https://acme.omniapp.co\""))]
+    pub(super) base_url: Option<At<String>>,
+    /// `system`, or a PEM file with the certificates to believe.
+    pub(super) tls_roots: Option<At<String>>,
+    /// Name look-up, TCP and TLS together.
+    pub(super) connect_timeout: Option<At<Period>>,
+    /// From the last request byte to the response head.
+    pub(super) response_timeout: Option<At<Period>>,
+    /// Between two body bytes.
+    pub(super) idle_timeout: Option<At<Period>>,
+    /// How much of a request body is kept, so that a call can be made again.
+    pub(super) replay_limit: Option<At<Size>>,
+    /// The same over all request bodies.
+    pub(super) replay_total: Option<At<Size>>,
+}
+
+/// Where secrets are kept: the default provider, and others by name.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Vault {
+    /// What kind of store the default provider is.
+    pub(super) backend: Option<At<Backend>>,
+    /// Its folder.
+    pub(super) path: Option<At<PathBuf>>,
+    /// More providers.
+    #[serde(default)]
+    pub(super) providers: Named<At<Provider>>,
+}
+
+/// One more place where secrets are kept.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Provider {
+    /// What kind of store it is.
+    #[schemars(required, extend("x-add" = "backend = \"env\""))]
+    pub(super) backend: Option<At<Backend>>,
+    /// Its folder.
+    pub(super) path: Option<At<PathBuf>>,
+}
+
+/// What kind of store secrets are kept in.
+#[derive(Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Backend {
+    /// A folder with one file for each secret.
+    Dir,
+    /// Files that hold one secret each; refused while others may read them.
+    File,
+    /// Variables of the environment.
+    Env,
+}
+
+/// One key of Omni.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Credential {
+    /// What kind of key Omni knows it as.
+    #[schemars(required, extend("x-add" = "kind = \"organization\""))]
+    pub(super) kind: Option<At<Kind>>,
+    /// Where the secret is, never the secret itself: a name in the default provider, or a table.
+    #[schemars(required, extend("x-add" = "secret = \"NAME\""))]
+    pub(super) secret: Option<At<TextOr<Secret>>>,
+    /// The budget that its calls are charged to, or several; by default the only one.
+    pub(super) budget: Option<At<TextOr<Vec<At<String>>>>>,
+    /// What a start does when the secret is missing.
+    pub(super) on_missing: Option<At<OnMissing>>,
+}
+
+/// Where a secret is.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Secret {
+    /// The name of a `[vault.providers.NAME]`; by default the default provider.
+    pub(super) provider: Option<At<String>>,
+    /// The file's name in the folder, or the variable's name.
+    pub(super) name: Option<At<String>>,
+    /// The file, where the provider's backend is `file`.
+    pub(super) path: Option<At<String>>,
+}
+
+/// What kind of key Omni knows it as.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    /// An organization API key.
+    Organization,
+    /// A personal access token.
+    Personal,
+    /// A token of the MCP OAuth flow.
+    Mcp,
+}
+
+/// What a start does when a secret is missing.
+#[derive(Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnMissing {
+    /// The start fails.
+    Fail,
+    /// The credential's routes answer 503 until it appears.
+    Degrade,
+}
+
+/// Somebody who asks.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Caller {
+    /// What it is told by; without, it says its name itself (`X-Omnigate-Caller`), on this machine.
+    #[serde(rename = "match")]
+    pub(super) matches: Option<At<Match>>,
+    /// The priority of its calls where neither they nor their route say.
+    pub(super) priority: Option<At<Priority>>,
+    /// The most urgent that its calls can be.
+    pub(super) max_priority: Option<At<Priority>>,
+    /// How many of its calls may wait.
+    pub(super) max_queued: Option<At<u32>>,
+    /// How long its calls wait where neither they nor their route say.
+    pub(super) max_wait: Option<At<Period>>,
+    /// How many calls it may make.
+    pub(super) rate: Option<At<Rate>>,
+}
+
+/// What a caller is told by: one of these.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Match {
+    /// The user at the other end of a unix socket.
+    pub(super) uid: Option<At<u32>>,
+    /// Where it connects from over TCP: a range such as `10.0.0.0/8`, or several.
+    pub(super) cidr: Option<At<TextOr<Vec<At<String>>>>>,
+}
+
+/// So many calls in any window of this length.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rate {
+    /// Calls per window.
+    #[schemars(required, extend("x-add" = "limit = 30"))]
+    pub(super) limit: Option<At<u32>>,
+    /// The length of the window.
+    pub(super) window: Option<At<Period>>,
+}
+
+/// How urgent calls are.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Priority {
+    /// Somebody looks at a screen and waits.
+    Interactive,
+    /// A service that wants an answer soon.
+    Normal,
+    /// Whenever there is room.
+    Batch,
+}
+
+/// How many requests may be sent in which window, and how they are spread over it.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Budget {
+    /// Sends per window.
+    pub(super) limit: Option<At<u32>>,
+    /// The length of the window.
+    pub(super) window: Option<At<Period>>,
+    /// How much longer than the window a send is counted.
+    pub(super) guard: Option<At<Period>>,
+    /// How sends are spread over the window.
+    pub(super) profile: Option<At<Profile>>,
+    /// How many may be sent at once after a quiet time.
+    pub(super) burst: Option<At<u32>>,
+    /// How many of them are for interactive calls alone.
+    pub(super) reserve: Option<At<u32>>,
+    /// What the limit is a limit of.
+    pub(super) scope: Option<At<Scope>>,
+    /// How many calls may wait.
+    pub(super) max_queued: Option<At<u32>>,
+    /// How long a call waits where neither itself nor its route nor its caller says.
+    pub(super) max_wait: Option<At<Period>>,
+    /// What the first start ever may assume.
+    pub(super) cold_start: Option<At<ColdStart>>,
+}
+
+/// How sends are spread over the window.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Profile {
+    /// The whole window may be spent at once.
+    Burst,
+    /// At pace, with bursts of `burst`.
+    Smooth,
+    /// One a window slower, for upstreams that count otherwise.
+    Strict,
+}
+
+/// What a limit is a limit of.
+#[derive(Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Scope {
+    /// All credentials that are charged to the budget together.
+    Organization,
+    /// Each of them.
+    Credential,
+}
+
+/// What the first start ever may assume.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ColdStart {
+    /// Others may have used the budget up: begin at pace.
+    Pace,
+    /// The budget is free.
+    Trust,
+}
+
+/// Which calls are made, and with which key.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    /// The name it has in logs and metrics.
+    #[schemars(required, extend("x-add" = "name = \"all\""))]
+    pub(super) name: Option<At<String>>,
+    /// Which paths it takes, such as `/api/v1/documents/{identifier}` or `/api/v1/{*rest}`.
+    #[schemars(required, extend("x-add" = "path = \"/{*rest}\""))]
+    pub(super) path: Option<At<String>>,
+    /// Which methods it takes; by default all.
+    pub(super) methods: Option<At<Vec<At<String>>>>,
+    /// Whose key is attached, or a pool of which each call gets one.
+    #[schemars(required, extend("x-add" = "credential = \"org\""))]
+    pub(super) credential: Option<At<TextOr<Vec<At<String>>>>>,
+    /// Which budget pays, or several, by default the credential's; `none` for paths outside Omni's
+    /// limit.
+    pub(super) budget: Option<At<TextOr<Vec<At<String>>>>>,
+    /// How urgent its calls are where they do not say; by default as their caller is.
+    pub(super) priority: Option<At<Priority>>,
+    /// How long its calls wait for their turn; by default as long as the budget says.
+    pub(super) max_wait: Option<At<Period>>,
+    /// From the last request byte to the response head; by default as `upstream` says.
+    pub(super) timeout: Option<At<Period>>,
+    /// The most body bytes that a request may have; by default any number.
+    pub(super) max_body: Option<At<Size>>,
+    /// Request fields that go upstream besides the usual ones.
+    #[serde(default)]
+    pub(super) forward_headers: Vec<At<String>>,
+}
+
+/// What is said.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Telemetry {
+    /// A filter such as `info` or `omnigate::shape=debug,info`.
+    pub(super) log: Option<At<String>>,
+    /// The form of a log line.
+    pub(super) format: Option<At<Format>>,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Format {
+    /// `pretty` on a terminal, `json` elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}

@@ -1,0 +1,102 @@
+//! TOML to settings; the only module that reads the config document.
+//!
+//! load (`tree`: the document, held against what may stand in it) → resolve (`resolve`: names to
+//! ids, defaults, cross references) → report (`report`: every problem at once, with its line).
+
+mod allowed;
+mod at;
+mod blot;
+mod file;
+mod find;
+mod nearest;
+mod report;
+mod resolve;
+mod tree;
+mod units;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::admin::AdminSettings;
+use crate::caller::CallerSettings;
+use crate::config::report::Problems;
+use crate::config::resolve::{Notes, Surroundings};
+use crate::credential::CredentialSettings;
+use crate::proxy::{ReplaySettings, RouteSettings};
+use crate::server::ServerSettings;
+use crate::shape::BudgetSettings;
+use crate::telemetry::TelemetrySettings;
+use crate::upstream::UpstreamSettings;
+
+pub use allowed::schema;
+pub use find::{NotFound, find};
+pub use report::Report;
+
+/// A config that resolved: every name in it stands for something.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the ledger is kept.
+    pub state_dir: PathBuf,
+    /// Where callers connect.
+    pub server: ServerSettings,
+    /// Where operators connect.
+    pub admin: AdminSettings,
+    /// Where requests go.
+    pub upstream: UpstreamSettings,
+    /// How much of request bodies is kept.
+    pub replay: ReplaySettings,
+    /// Who asks; `anonymous` is not among them.
+    pub callers: Vec<CallerSettings>,
+    /// The keys.
+    pub credentials: Vec<CredentialSettings>,
+    /// The budgets.
+    pub budgets: Vec<BudgetSettings>,
+    /// The routes, in the order of the file.
+    pub routes: Vec<RouteSettings>,
+    /// What is said.
+    pub telemetry: TelemetrySettings,
+}
+
+/// Reads and resolves a config file. Nothing is bound, and no secret is read.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn load(path: &Path) -> Result<Config, Report> {
+    let unreadable = |why: String, help: &str| {
+        let mut problems = Problems::default();
+        problems.whole(why).help(help);
+        Report::new(path, "", &[], problems)
+    };
+    let bytes = std::fs::read(path).map_err(|error| {
+        unreadable(format!("the config cannot be read: {error}"), "see whether the path is right")
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        unreadable(format!("the config is not UTF-8: byte {at} is not"), "save it as UTF-8")
+    })?;
+    parse(&text, path)
+}
+
+/// Resolves the text of a config file that stands, or could stand, at `path`.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn parse(text: &str, path: &Path) -> Result<Config, Report> {
+    parse_in(text, path, &|name| std::env::var_os(name))
+}
+
+/// The same in an environment of the caller's choice.
+fn parse_in(
+    text: &str,
+    path: &Path,
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Config, Report> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    // Paths in messages and in the settings must not depend on a later change of directory.
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let around = Surroundings { folder: &folder, variable };
+    let mut notes = Notes::default();
+    let file = tree::read(text, &mut notes.problems, &mut notes.hidden);
+    let config = file.and_then(|file| resolve::resolve(&file, &around, &mut notes));
+    config.ok_or_else(|| Report::new(path, text, &notes.hidden.0, notes.problems))
+}
