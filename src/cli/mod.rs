@@ -1,0 +1,70 @@
+//! The commands. Nothing but this module and `main` speaks to the terminal.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command does")]
+
+pub mod check;
+mod demo;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Nothing is wrong.
+const OK: u8 = 0;
+/// Something that we need is not to be had: a port, the state folder.
+const UNAVAILABLE: u8 = 69;
+/// The config is wrong (`EX_CONFIG` of sysexits).
+const CONFIG: u8 = 78;
+
+/// A gateway for Omni Analytics: it holds the keys, keeps the rate limit and queues your calls.
+#[derive(Debug, Parser)]
+#[command(name = "omnigate", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve(serve::ServeArgs),
+    /// Check a config and say everything that is wrong with it; opens no port.
+    Check(check::CheckArgs),
+    /// See it work: a pretended Omni with the real limit, the gateway, and three callers.
+    Demo(demo::DemoArgs),
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { OK });
+        }
+    };
+    match cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Demo(args) => demo::run(args),
+    }
+}
+
+/// Runs `work` on the runtime that all commands share.
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    // rustls has more than one provider to choose from; this is ours, for the whole process.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // A blocking read that hangs must not keep the process.
+            runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+            code
+        }
+        Err(error) => {
+            eprintln!("omnigate: the runtime cannot be started: {error}");
+            ExitCode::from(UNAVAILABLE)
+        }
+    }
+}
