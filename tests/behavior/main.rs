@@ -1,0 +1,17 @@
+//! The whole gateway, from a caller's bytes to what the fake Omni saw, by behaviour.
+//!
+//! Everything about minutes runs in virtual time: both ends are pipes in memory and the clock is
+//! tokio's paused one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may stop, and shows its figures"
+)]
+
+mod harness;
+
+mod hygiene;
+mod limit;
+mod queue;
+mod upstream;
