@@ -1,0 +1,152 @@
+//! A token that occurs nowhere else, every path driven at trace level, and then a search.
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{Method, Request, StatusCode};
+use omnigate::base::Body;
+use omnigate::fake_omni::{Fault, Key, KeyKind, Reset, RetryAfter, Rule};
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Duration;
+
+use crate::harness::{Caller, Gateway, House, Plan, get, key, soon, until};
+
+/// What a caller brings of its own, which is nobody's business either.
+const CALLERS_OWN: &str = "omni_osk_callersown7Zk3mT9xW2bV8nR5cY1aD4eF6gH7iJ0kL2o";
+
+/// Standard base64 without padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let groups = bytes.chunks(3).flat_map(|group| {
+        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = bits << (8 * (3 - group.len()));
+        (0..=group.len()).map(move |nth| char::from(DIGITS[(bits >> (18 - 6 * nth) & 63) as usize]))
+    });
+    groups.collect()
+}
+
+/// How a secret may show: plain, and in the middle of whatever base64 it is a part of.
+fn disguises(secret: &str) -> Vec<String> {
+    let hidden = (0..3).map(|shift| {
+        let text = base64(&[&vec![0; shift], secret.as_bytes()].concat());
+        text[4..text.len() - 4].to_owned()
+    });
+    [secret.to_owned(), secret[20..40].to_owned()].into_iter().chain(hidden).collect()
+}
+
+async fn raw(gateway: &Gateway, request: &str) -> String {
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = soon(stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// The same over HTTP/2, by a caller who brings a key.
+async fn h2(gateway: &Gateway, path: &str) {
+    let mut request = get(path);
+    let own = format!("Bearer {CALLERS_OWN}").parse().unwrap();
+    request.headers_mut().insert(AUTHORIZATION, own);
+    let _ = Caller::connect_h2(gateway.address()).await.call(request).await;
+}
+
+/// Drives everything that can go right or wrong with a call; gives what callers were told.
+async fn drive(house: &House, gateway: &Gateway) -> String {
+    let mut told = String::new();
+    let faults = [
+        Fault::Status(StatusCode::BAD_GATEWAY),
+        Fault::Reset(Reset::OnArrival),
+        Fault::Reset(Reset::BeforeHead),
+        Fault::Reset(Reset::AfterHead),
+        Fault::Reset(Reset::MidBody),
+        Fault::SlowBody { piece: 64, pause: Duration::from_millis(1) },
+        // Last, since it pauses everybody.
+        Fault::Block(RetryAfter::Seconds(1)),
+    ];
+    for fault in faults {
+        house.omni.fail(Rule::new(fault));
+        for method in [Method::GET, Method::POST] {
+            let mut request = get("/api/v1/folders");
+            *request.method_mut() = method;
+            if let Ok(answer) = gateway.caller().await.call(request).await {
+                told += &format!("{:?}\n{}\n", answer.headers, answer.text());
+            }
+        }
+        h2(gateway, "/api/v1/folders").await;
+        house.omni.heal();
+    }
+    // An upstream that shows what it got: the log must not repeat it.
+    house.omni.fail(Rule::new(Fault::EchoAuthorization));
+    gateway.get("/api/v1/folders").await;
+    h2(gateway, "/api/v1/folders").await;
+    house.omni.heal();
+    for request in [
+        "GET /api/../secret HTTP/1.1\r\nHost: x\r\nConnection: close\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\nConnection: close\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: upgrade, close\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+        "TRACE / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nVia: 1.1 omnigate\r\nConnection: close\r\n",
+        "BAD / HTTP/9.9\r\n",
+    ] {
+        let request = format!("{request}Authorization: Bearer {CALLERS_OWN}\r\n\r\n");
+        told += &raw(gateway, &request).await;
+    }
+    // A caller who leaves in the middle of its upload.
+    let mut left = TcpStream::connect(gateway.address()).await.unwrap();
+    let half = "POST /api/v1/folders HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{";
+    left.write_all(half.as_bytes()).await.unwrap();
+    drop(left);
+    told
+}
+
+#[tokio::test]
+async fn no_credential_is_ever_logged_or_told() {
+    // Who is refused by the limit gives up after a second, not after the minutes of a pause.
+    let budget = "limit = 100000\nprofile = \"burst\"\nmax_wait = \"1s\"".to_owned();
+    let house = Plan { log: "trace", budget, ..Plan::default() }.build().await;
+    let gateway = house.start().await;
+    assert_eq!(gateway.get("/api/v1/whoami").await.status, 200);
+    let mut told = drive(&house, &gateway).await;
+
+    // A new token, one that upstream does not know, one that is no token, none at all.
+    let second = Key::made_up(KeyKind::Organization, "second");
+    house.keep(&second);
+    gateway.signal(Signal::HUP);
+    gateway.says("credential refreshed").await;
+    told += &gateway.get("/api/v1/whoami").await.text();
+    let broken = format!("{} {}", key().token(), second.token());
+    house.keep(&Key::new(KeyKind::Organization, "broken", &broken));
+    gateway.signal(Signal::HUP);
+    gateway.says("credential not refreshed").await;
+    told += &gateway.get("/api/v1/whoami").await.text();
+    for page in ["/livez", "/readyz", "/metrics", "/none"] {
+        told += &gateway.admin(page).await.text();
+    }
+    gateway.signal(Signal::TERM);
+    let served = gateway.ends().await;
+
+    // And an upstream that is not there.
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let house = Plan { log: "trace", origin: Some(gone), ..Plan::default() }.build().await;
+    let gateway = house.start().await;
+    let request = Request::post("/api/v1/folders").header("host", "127.0.0.1");
+    let request = request.body(Body::full(Bytes::from_static(b"{}"))).unwrap();
+    let answer = gateway.caller().await.call(request).await.unwrap();
+    assert_eq!(answer.status, 502);
+    told += &answer.text();
+    until(async || (gateway.exchanges(502) == 1).then_some(())).await;
+    let said = format!("{}\n{}", served.said, gateway.said());
+
+    let traces = said.lines().filter(|line| line.contains("\"level\":\"TRACE\"")).count();
+    println!("{} lines were logged, {traces} of them at trace level", said.lines().count());
+    assert!(traces > 0, "the log was not at trace level");
+    for secret in [key().token(), second.token(), CALLERS_OWN] {
+        for disguise in disguises(secret) {
+            let line = said.lines().find(|line| line.contains(&disguise));
+            assert!(line.is_none(), "a credential was logged: {line:?}");
+            assert!(!told.contains(&disguise), "a credential was told");
+        }
+    }
+}

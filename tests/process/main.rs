@@ -1,0 +1,23 @@
+//! The gateway as a process: signals, kill -9, sockets, memory, what it says and how it ends.
+//!
+//! Everything here is in real time, so nothing waits for a time to pass: a test waits for what
+//! must happen, and a figure is compared with that of a run in which the cause was left out.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may stop, and shows its figures"
+)]
+
+mod harness;
+
+mod admin;
+mod bodies;
+mod drain;
+mod hang_up;
+mod hygiene;
+mod leakage;
+mod restart;
+mod rotation;
+mod start;
