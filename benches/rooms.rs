@@ -1,0 +1,142 @@
+//! What the rooms cost on their own. `cargo bench --bench rooms`.
+
+#![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use http::Method;
+use omnigate::base::{BudgetId, CallerId, CredentialId, Priority, RouteId};
+use omnigate::route::{CanonicalPath, Methods, Pattern, Router};
+use omnigate::shape::{
+    Ask, BudgetSettings, ColdStart, Key, LaneId, Place, Profile, Scope, Shaper, ShaperSettings,
+    StatePlace,
+};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn budget(limit: u32, window: Duration, profile: Profile) -> BudgetSettings {
+    BudgetSettings {
+        id: BudgetId::new("omni"),
+        limit: NonZeroU32::new(limit).unwrap(),
+        window,
+        guard: Duration::ZERO,
+        profile,
+        reserve: 0,
+        scope: Scope::Organization,
+        max_queued: 1_000_000,
+        max_wait: Duration::from_secs(1_000_000_000),
+        batch_max_wait: Duration::from_secs(1_000_000_000),
+        cold_start: ColdStart::Trust,
+    }
+}
+
+struct Bench {
+    shaper: Shaper,
+    lane: LaneId,
+    caller: CallerId,
+}
+
+impl Bench {
+    fn new(budget: BudgetSettings, place: Option<&StatePlace>) -> Self {
+        let key = Key { credential: CredentialId::new("org"), budgets: vec![budget.id.clone()] };
+        let keys = vec![key];
+        let settings =
+            ShaperSettings { budgets: vec![budget], keys: keys.clone(), callers: Vec::new() };
+        let shaper = Shaper::open(settings, place).unwrap();
+        let lane = shaper.lane(&keys).unwrap();
+        Self { shaper, lane, caller: CallerId::new("anonymous") }
+    }
+
+    fn join(&self) -> Place {
+        let priority = Priority::Normal;
+        let ask = Ask { lane: self.lane, caller: &self.caller, priority, max_wait: None };
+        self.shaper.join(&ask).unwrap()
+    }
+
+    async fn send(&self) {
+        let mut place = self.join();
+        place.near().await.unwrap();
+        place.turn().await.unwrap().begin();
+    }
+}
+
+fn shape(c: &mut Criterion) {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let often = Duration::from_millis(1);
+    let free = Bench::new(budget(50_000_000, often, Profile::Burst), None);
+    c.bench_function("shape/a free permit", |b| b.iter(|| runtime.block_on(free.send())));
+    let folder = tempfile::tempdir().unwrap();
+    let place = StatePlace { folder: folder.path().to_owned(), upstream: "bench".to_owned() };
+    let kept = Bench::new(budget(100_000, often, Profile::Burst), Some(&place));
+    c.bench_function("shape/a free permit, written down", |b| {
+        b.iter(|| runtime.block_on(kept.send()));
+    });
+    for waiters in [1_000, 10_000, 100_000] {
+        let (busy, places) = full(waiters);
+        c.bench_function(&format!("shape/join and leave behind {waiters} waiters"), |b| {
+            b.iter_batched(|| (), |()| drop(busy.join()), BatchSize::SmallInput);
+        });
+        drop(places);
+        c.bench_function(&format!("shape/grants to {waiters} waiters, each"), |b| {
+            b.iter_custom(|grants| runtime.block_on(granted(waiters, grants)));
+        });
+    }
+}
+
+/// A budget without a free slot, and so many who wait for one.
+fn full(waiters: usize) -> (Bench, Vec<Place>) {
+    let burst = NonZeroU32::MIN;
+    let busy =
+        Bench::new(budget(60, Duration::from_secs(1_000_000), Profile::Smooth { burst }), None);
+    let places = (0..waiters).map(|_| busy.join()).collect();
+    (busy, places)
+}
+
+/// The time that so many grants take while so many wait: a permit comes back and goes to the next,
+/// who leaves with it, and one more joins at the end.
+async fn granted(waiters: usize, grants: u64) -> Duration {
+    let one = Bench::new(budget(1, Duration::from_secs(1_000_000), Profile::Burst), None);
+    let mut line: VecDeque<Place> = (0..waiters).map(|_| one.join()).collect();
+    let mut took = Duration::ZERO;
+    for _ in 0..grants {
+        let mut next = line.pop_front().unwrap();
+        next.near().await.unwrap();
+        line.push_back(one.join());
+        let began = Instant::now();
+        drop(next.turn().await.unwrap());
+        took += began.elapsed();
+    }
+    took
+}
+
+fn route(c: &mut Criterion) {
+    let paths = [
+        "/api/v1/documents",
+        "/api/v1/documents/{identifier}",
+        "/api/v1/models/{modelId}/topic/{topicName}",
+        "/{*rest}",
+    ];
+    let routes = paths
+        .iter()
+        .map(|path| (RouteId::new(*path), Pattern::parse(path).unwrap(), Methods::Any))
+        .collect();
+    let router = Router::new(routes).unwrap();
+    c.bench_function("route/canonical path and look-up", |b| {
+        b.iter(|| {
+            let path = CanonicalPath::parse(black_box("/api/v1/models/m1/topic/order%20items"));
+            router.find(&Method::GET, &path.unwrap())
+        });
+    });
+}
+
+criterion_group!(rooms, shape, route);
+criterion_main!(rooms);
