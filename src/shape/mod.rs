@@ -8,6 +8,7 @@
 mod bucket;
 mod callers;
 mod clock;
+mod evict;
 mod folder;
 mod journal;
 mod lane;
@@ -20,6 +21,7 @@ mod queue;
 mod record;
 mod refused;
 mod schedule;
+mod sent;
 mod settings;
 mod shaper;
 mod takeover;

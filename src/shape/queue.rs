@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::base::{CredentialId, Priority};
 use crate::shape::callers::Callers;
 use crate::shape::journal::{Journal, Slot};
-use crate::shape::lane::{Lane, Way};
+use crate::shape::lane::Lane;
 use crate::shape::line::{Count, LaneIndex, Line, Seat, Ticket};
 use crate::shape::meter::Meter;
 use crate::shape::refused::Refused;
@@ -22,9 +22,6 @@ use crate::shape::schedule::Next;
 /// How long before its turn a waiter prepares. Longer than a TLS handshake over an ocean, and
 /// shorter than upstream keeps an idle connection.
 const LEAD: Duration = Duration::from_secs(2);
-
-/// How many of those who are refused when the process ends are told an estimate.
-const SHOWN: usize = 256;
 
 /// A permit goes back if its send has not begun after this time (S14).
 pub(crate) const PERMIT_LIFE: Duration = Duration::from_millis(100);
@@ -36,15 +33,15 @@ pub(crate) struct Queue {
     pub(crate) lanes: Vec<Lane>,
     pub(crate) callers: Callers,
     pub(crate) journal: Option<Arc<Journal>>,
-    line: Line,
-    waiters: BTreeMap<Ticket, Waiter>,
+    pub(super) line: Line,
+    pub(super) waiters: BTreeMap<Ticket, Waiter>,
     /// Those in the line, by deadline.
-    deadlines: BTreeSet<(Instant, Ticket)>,
+    pub(super) deadlines: BTreeSet<(Instant, Ticket)>,
     next_ticket: Ticket,
     /// How many grants there were; tells a send before a pause from one after it.
-    grants: u64,
+    pub(super) grants: u64,
     /// Set once the process is asked to end: calls that would go later are refused.
-    draining: Option<Instant>,
+    pub(super) draining: Option<Instant>,
     /// When somebody has to look again.
     alarm: Option<Instant>,
     /// When the pump will.
@@ -52,15 +49,15 @@ pub(crate) struct Queue {
 }
 
 #[derive(Debug)]
-struct Waiter {
-    seat: Seat,
+pub(super) struct Waiter {
+    pub(super) seat: Seat,
     deadline: Instant,
-    stage: Stage,
+    pub(super) stage: Stage,
     waker: Option<Waker>,
 }
 
 #[derive(Debug)]
-enum Stage {
+pub(super) enum Stage {
     Waiting,
     Preparing,
     Ready,
@@ -76,8 +73,8 @@ pub(crate) struct Grant {
     pub(crate) lane: LaneIndex,
     /// Which of the lane's keys it is for.
     pub(crate) way: usize,
-    priority: Priority,
-    slot: Option<Slot>,
+    pub(super) priority: Priority,
+    pub(super) slot: Option<Slot>,
 }
 
 /// What a call asks when it joins.
@@ -252,137 +249,6 @@ impl Queue {
         }
     }
 
-    /// The head of `grant`'s request is handed to the socket.
-    pub(crate) fn stamp(&mut self, now: Instant, grant: &Grant) {
-        let way = &self.lanes[grant.lane].ways[grant.way];
-        for (nth, &meter) in way.meters.iter().enumerate() {
-            // The one that counts longest keeps the record.
-            let slot = grant.slot.filter(|_| nth == 0);
-            self.meters[meter].schedule.stamp(now, slot);
-        }
-        if let (Some(journal), Some(slot)) = (&self.journal, grant.slot) {
-            journal.correct(slot, now, way.sender);
-        }
-        // A ledger that was full of permits in hand knows only now when it opens.
-        self.advance(now);
-    }
-
-    /// `grant`'s send did not begin.
-    pub(crate) fn give_back(&mut self, now: Instant, grant: &Grant) {
-        for &meter in &self.lanes[grant.lane].ways[grant.way].meters {
-            self.meters[meter].give_back(now, grant.number, grant.priority);
-        }
-        if let (Some(journal), Some(slot)) = (&self.journal, grant.slot) {
-            journal.erase(slot);
-        }
-        self.advance(now);
-    }
-
-    /// Omni took the call that `grant` was for: it answered, and not with its limit.
-    pub(crate) fn taken(&mut self, now: Instant, grant: &Grant) {
-        for &meter in &self.lanes[grant.lane].ways[grant.way].meters {
-            self.meters[meter].taken(now, grant.number);
-        }
-        self.advance(now);
-    }
-
-    /// The call that `grant` was for brought no answer.
-    pub(crate) fn lost(&mut self, now: Instant, grant: &Grant) {
-        for &meter in &self.lanes[grant.lane].ways[grant.way].meters {
-            self.meters[meter].pause.lost(now, grant.number);
-        }
-        self.advance(now);
-    }
-
-    /// Omni refused the call that `grant` was for: nobody sends for a while.
-    pub(crate) fn refused(
-        &mut self,
-        now: Instant,
-        grant: &Grant,
-        retry_after: Option<Duration>,
-        jitter: f64,
-    ) {
-        let Way { meters, sender, .. } = &self.lanes[grant.lane].ways[grant.way];
-        for &meter in meters {
-            let meter = &mut self.meters[meter];
-            meter.refused(now, grant.number, self.grants, retry_after, jitter);
-            if let (Some(journal), Some(until)) = (&self.journal, meter.pause.until()) {
-                journal.pause(&mut meter.pause_slot, until, *sender);
-            }
-        }
-        self.advance(now);
-    }
-
-    /// Takes a key out of every pool, or back in. Those who have no other key are refused.
-    pub(crate) fn set_out(&mut self, now: Instant, credential: &CredentialId, out: bool) {
-        for lane in &mut self.lanes {
-            for way in lane.ways.iter_mut().filter(|way| way.credential == *credential) {
-                way.out = out;
-            }
-        }
-        let lanes = &self.lanes;
-        let hopeless: Vec<Ticket> = self
-            .waiters
-            .iter()
-            .filter(|(_, waiter)| waiter.queued() && lanes[waiter.seat.lane].all_out())
-            .map(|(&ticket, _)| ticket)
-            .collect();
-        for ticket in hopeless {
-            self.refuse(ticket, Refused::Rejected { credential: credential.clone() });
-        }
-        self.advance(now);
-    }
-
-    /// From now on only calls that are expected to go before `end` are kept.
-    pub(crate) fn drain(&mut self, now: Instant, end: Instant) {
-        self.draining = Some(end);
-        self.advance(now);
-        let queued: Vec<(Ticket, Seat)> = self
-            .waiters
-            .iter()
-            .filter(|(_, waiter)| waiter.queued())
-            .map(|(&ticket, waiter)| (ticket, waiter.seat))
-            .collect();
-        // Ranks first: a refusal changes those behind it, and they were not kept either.
-        let mut cuts: BTreeMap<(LaneIndex, Priority), usize> = BTreeMap::new();
-        let refused: Vec<(Ticket, Refused)> = queued
-            .into_iter()
-            .filter_map(|(ticket, seat)| {
-                let kind = (seat.lane, seat.priority);
-                let cut = *cuts.entry(kind).or_insert_with(|| self.first_after(seat, now, end));
-                let position = self.line.rank(seat, ticket, Count::Expected);
-                // So many may be told at once that only the first get more than the lower bound.
-                let estimate = match position.checked_sub(cut)? {
-                    0..SHOWN => self.lane_estimate(seat, position, now),
-                    _ => self.lower_bound(seat, position, now).max(end) - now,
-                };
-                Some((ticket, Refused::Draining { position, estimate }))
-            })
-            .collect();
-        for (ticket, refused) in refused {
-            self.refuse(ticket, refused);
-        }
-    }
-
-    /// The lowest rank at which a call of this kind would go after `end`.
-    fn first_after(&self, seat: Seat, now: Instant, end: Instant) -> usize {
-        let after = |rank: usize| now + self.lane_estimate(seat, rank, now) > end;
-        let (mut low, mut high) = (0, self.line.len() + 1);
-        while low < high {
-            let middle = low.midpoint(high);
-            if after(middle) { high = middle } else { low = middle + 1 }
-        }
-        low
-    }
-
-    fn refuse(&mut self, ticket: Ticket, refused: Refused) {
-        let Some(mut waiter) = self.waiters.remove(&ticket) else { return };
-        self.unqueue(ticket, &waiter);
-        waiter.stage = Stage::Refused(refused);
-        waiter.wake();
-        self.waiters.insert(ticket, waiter);
-    }
-
     fn remove(&mut self, ticket: Ticket) -> Option<Stage> {
         let waiter = self.waiters.remove(&ticket)?;
         self.unqueue(ticket, &waiter);
@@ -390,7 +256,7 @@ impl Queue {
     }
 
     /// Takes a waiter that is still in the line out of it.
-    fn unqueue(&mut self, ticket: Ticket, waiter: &Waiter) {
+    pub(super) fn unqueue(&mut self, ticket: Ticket, waiter: &Waiter) {
         if waiter.queued() {
             self.line.leave(waiter.seat, ticket);
             self.forget(ticket, waiter.seat, waiter.deadline);
@@ -460,19 +326,6 @@ impl Queue {
         true
     }
 
-    /// Looks at the nearest deadlines: whoever is sure to miss its own is told now.
-    fn refuse_hopeless(&mut self, now: Instant) {
-        while let Some(&(deadline, ticket)) = self.deadlines.first() {
-            let Some(seat) = self.waiters.get(&ticket).map(|waiter| waiter.seat) else { return };
-            let sure = self.line.rank(seat, ticket, Count::Sure);
-            if self.lower_bound(seat, sure, now) <= deadline {
-                return;
-            }
-            let late = self.late(ticket, seat, now);
-            self.refuse(ticket, late);
-        }
-    }
-
     fn tell_near(&mut self, now: Instant) -> Option<Instant> {
         loop {
             let mut told = false;
@@ -498,17 +351,12 @@ impl Queue {
         }
     }
 
-    fn lower_bound(&self, seat: Seat, ahead: usize, now: Instant) -> Instant {
+    pub(super) fn lower_bound(&self, seat: Seat, ahead: usize, now: Instant) -> Instant {
         self.lanes[seat.lane].lower_bound(&self.meters, ahead, now, seat.priority)
     }
 
-    fn lane_estimate(&self, seat: Seat, ahead: usize, now: Instant) -> Duration {
+    pub(super) fn lane_estimate(&self, seat: Seat, ahead: usize, now: Instant) -> Duration {
         self.lanes[seat.lane].estimate(&self.meters, ahead, now, seat.priority) - now
-    }
-
-    fn late(&self, ticket: Ticket, seat: Seat, now: Instant) -> Refused {
-        let position = self.line.rank(seat, ticket, Count::Expected);
-        Refused::Late { position, estimate: self.lane_estimate(seat, position, now) }
     }
 
     /// How many calls wait for a lane that charges this meter, by priority.
@@ -531,11 +379,11 @@ impl Queue {
 }
 
 impl Waiter {
-    fn queued(&self) -> bool {
+    pub(super) fn queued(&self) -> bool {
         matches!(self.stage, Stage::Waiting | Stage::Preparing | Stage::Ready)
     }
 
-    fn wake(&mut self) {
+    pub(super) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -551,6 +399,7 @@ mod tests {
     use super::*;
     use crate::base::{BudgetId, CallerId};
     use crate::shape::journal::Sender;
+    use crate::shape::lane::Way;
     use crate::shape::schedule::Schedule;
     use crate::shape::settings::{BudgetSettings, ColdStart, Profile, Scope};
 

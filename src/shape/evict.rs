@@ -1,0 +1,104 @@
+//! Who is told to go: those who are sure to miss their deadline, have no key left, or would still wait
+//! when the process ends.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use crate::base::{CredentialId, Priority};
+use crate::shape::line::{Count, LaneIndex, Seat, Ticket};
+use crate::shape::queue::{Queue, Stage};
+use crate::shape::refused::Refused;
+
+/// How many of those who are refused when the process ends are told an estimate.
+const SHOWN: usize = 256;
+
+impl Queue {
+    /// Looks at the nearest deadlines: whoever is sure to miss its own is told now.
+    pub(super) fn refuse_hopeless(&mut self, now: Instant) {
+        while let Some(&(deadline, ticket)) = self.deadlines.first() {
+            let Some(seat) = self.waiters.get(&ticket).map(|waiter| waiter.seat) else { return };
+            let sure = self.line.rank(seat, ticket, Count::Sure);
+            if self.lower_bound(seat, sure, now) <= deadline {
+                return;
+            }
+            let late = self.late(ticket, seat, now);
+            self.refuse(ticket, late);
+        }
+    }
+
+    /// Takes a key out of every pool, or back in. Those who have no other key are refused.
+    pub(crate) fn set_out(&mut self, now: Instant, credential: &CredentialId, out: bool) {
+        for lane in &mut self.lanes {
+            for way in lane.ways.iter_mut().filter(|way| way.credential == *credential) {
+                way.out = out;
+            }
+        }
+        let lanes = &self.lanes;
+        let hopeless: Vec<Ticket> = self
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| waiter.queued() && lanes[waiter.seat.lane].all_out())
+            .map(|(&ticket, _)| ticket)
+            .collect();
+        for ticket in hopeless {
+            self.refuse(ticket, Refused::Rejected { credential: credential.clone() });
+        }
+        self.advance(now);
+    }
+
+    /// From now on only calls that are expected to go before `end` are kept.
+    pub(crate) fn drain(&mut self, now: Instant, end: Instant) {
+        self.draining = Some(end);
+        self.advance(now);
+        let queued: Vec<(Ticket, Seat)> = self
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| waiter.queued())
+            .map(|(&ticket, waiter)| (ticket, waiter.seat))
+            .collect();
+        // Ranks first: a refusal changes those behind it, and they were not kept either.
+        let mut cuts: BTreeMap<(LaneIndex, Priority), usize> = BTreeMap::new();
+        let refused: Vec<(Ticket, Refused)> = queued
+            .into_iter()
+            .filter_map(|(ticket, seat)| {
+                let kind = (seat.lane, seat.priority);
+                let cut = *cuts.entry(kind).or_insert_with(|| self.first_after(seat, now, end));
+                let position = self.line.rank(seat, ticket, Count::Expected);
+                // So many may be told at once that only the first get more than the lower bound.
+                let estimate = match position.checked_sub(cut)? {
+                    0..SHOWN => self.lane_estimate(seat, position, now),
+                    _ => self.lower_bound(seat, position, now).max(end) - now,
+                };
+                Some((ticket, Refused::Draining { position, estimate }))
+            })
+            .collect();
+        for (ticket, refused) in refused {
+            self.refuse(ticket, refused);
+        }
+    }
+
+    /// The lowest rank at which a call of this kind would go after `end`.
+    fn first_after(&self, seat: Seat, now: Instant, end: Instant) -> usize {
+        let after = |rank: usize| now + self.lane_estimate(seat, rank, now) > end;
+        let (mut low, mut high) = (0, self.line.len() + 1);
+        while low < high {
+            let middle = low.midpoint(high);
+            if after(middle) { high = middle } else { low = middle + 1 }
+        }
+        low
+    }
+
+    pub(super) fn late(&self, ticket: Ticket, seat: Seat, now: Instant) -> Refused {
+        let position = self.line.rank(seat, ticket, Count::Expected);
+        Refused::Late { position, estimate: self.lane_estimate(seat, position, now) }
+    }
+
+    fn refuse(&mut self, ticket: Ticket, refused: Refused) {
+        let Some(mut waiter) = self.waiters.remove(&ticket) else { return };
+        self.unqueue(ticket, &waiter);
+        waiter.stage = Stage::Refused(refused);
+        waiter.wake();
+        self.waiters.insert(ticket, waiter);
+    }
+}

@@ -1,0 +1,71 @@
+//! What became of a grant: begun, given back, taken by Omni, refused by it, or lost.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::shape::lane::Way;
+use crate::shape::queue::{Grant, Queue};
+
+impl Queue {
+    /// The head of `grant`'s request is handed to the socket.
+    pub(crate) fn stamp(&mut self, now: Instant, grant: &Grant) {
+        let way = &self.lanes[grant.lane].ways[grant.way];
+        for (nth, &meter) in way.meters.iter().enumerate() {
+            // The one that counts longest keeps the record.
+            let slot = grant.slot.filter(|_| nth == 0);
+            self.meters[meter].schedule.stamp(now, slot);
+        }
+        if let (Some(journal), Some(slot)) = (&self.journal, grant.slot) {
+            journal.correct(slot, now, way.sender);
+        }
+        // A ledger that was full of permits in hand knows only now when it opens.
+        self.advance(now);
+    }
+
+    /// `grant`'s send did not begin.
+    pub(crate) fn give_back(&mut self, now: Instant, grant: &Grant) {
+        for &meter in &self.lanes[grant.lane].ways[grant.way].meters {
+            self.meters[meter].give_back(now, grant.number, grant.priority);
+        }
+        if let (Some(journal), Some(slot)) = (&self.journal, grant.slot) {
+            journal.erase(slot);
+        }
+        self.advance(now);
+    }
+
+    /// Omni took the call that `grant` was for: it answered, and not with its limit.
+    pub(crate) fn taken(&mut self, now: Instant, grant: &Grant) {
+        for &meter in &self.lanes[grant.lane].ways[grant.way].meters {
+            self.meters[meter].taken(now, grant.number);
+        }
+        self.advance(now);
+    }
+
+    /// The call that `grant` was for brought no answer.
+    pub(crate) fn lost(&mut self, now: Instant, grant: &Grant) {
+        for &meter in &self.lanes[grant.lane].ways[grant.way].meters {
+            self.meters[meter].pause.lost(now, grant.number);
+        }
+        self.advance(now);
+    }
+
+    /// Omni refused the call that `grant` was for: nobody sends for a while.
+    pub(crate) fn refused(
+        &mut self,
+        now: Instant,
+        grant: &Grant,
+        retry_after: Option<Duration>,
+        jitter: f64,
+    ) {
+        let Way { meters, sender, .. } = &self.lanes[grant.lane].ways[grant.way];
+        for &meter in meters {
+            let meter = &mut self.meters[meter];
+            meter.refused(now, grant.number, self.grants, retry_after, jitter);
+            if let (Some(journal), Some(until)) = (&self.journal, meter.pause.until()) {
+                journal.pause(&mut meter.pause_slot, until, *sender);
+            }
+        }
+        self.advance(now);
+    }
+}
