@@ -42,7 +42,8 @@ struct Class {
     callers: BTreeMap<CallerIndex, Caller>,
     queued: usize,
     ready: usize,
-    /// Grants to other classes since this one, while it had somebody ready.
+    /// Grants to other classes since this one, while it had waiters. Those who are not ready count:
+    /// they are told to prepare because their class is nearly due.
     passed_over: u32,
 }
 
@@ -133,7 +134,7 @@ impl Line {
             class.callers.remove(&seat.caller);
             class.ring.retain(|&one| one != seat.caller);
         }
-        if class.ready == 0 {
+        if class.queued == 0 {
             class.passed_over = 0;
         }
     }
@@ -153,7 +154,7 @@ impl Line {
             }
             for (index, other) in self.classes.iter_mut().enumerate() {
                 other.passed_over = match () {
-                    () if index == class || other.ready == 0 => 0,
+                    () if index == class || other.queued == 0 => 0,
                     () => other.passed_over.saturating_add(1),
                 };
             }
@@ -313,6 +314,23 @@ mod tests {
             let gaps = picks.split(|&one| one == class).map(<[_]>::len).max().unwrap();
             assert!(gaps <= 9, "{class:?} waited for {gaps} others");
         }
+    }
+
+    /// While nobody of it was told to prepare, a class did not fall due, and so its turn was never
+    /// near: endless calls of a higher class starved it.
+    #[test]
+    fn a_class_falls_due_although_nobody_of_it_is_ready_yet() {
+        let mut line = crowd(&[(Priority::Interactive, 0, 100)]);
+        let far = seat(Priority::Batch, 1);
+        line.join(far, 1_000);
+        assert_eq!(line.rank(far, 1_000, Count::Sure), DUE as usize);
+        for _ in 0..DUE {
+            pick(&mut line);
+        }
+        assert_eq!(line.rank(far, 1_000, Count::Sure), 0);
+        line.prepare_next(far);
+        line.make_ready(far, 1_000);
+        assert_eq!(pick(&mut line), Some((far, 1_000)));
     }
 
     #[test]
