@@ -38,6 +38,17 @@ pub(crate) fn get(path: &str) -> http::request::Builder {
     Request::get(path).header(HOST, "127.0.0.1:6664")
 }
 
+/// A GET by a caller who says its name.
+pub(crate) fn ask(path: &str, caller: &str) -> Request<Full<Bytes>> {
+    get(path).header("x-omnigate-caller", caller).body(Full::default()).unwrap()
+}
+
+/// A POST of a JSON document.
+pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let post = Request::post(path).header(HOST, "127.0.0.1:6664");
+    post.header("content-type", "application/json").body(Full::new(body.into())).unwrap()
+}
+
 impl Caller {
     pub(crate) async fn http1(stream: DuplexStream) -> Self {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -75,6 +86,13 @@ impl Caller {
         let (head, body) = self.send(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: head.status, headers: head.headers, body }
+    }
+
+    /// The answer, if a whole one comes.
+    pub(crate) async fn try_call(&mut self, request: Request<Full<Bytes>>) -> Option<Answer> {
+        let (head, body) = self.send(request).await.ok()?.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        Some(Answer { status: head.status, headers: head.headers, body })
     }
 
     pub(crate) async fn send(

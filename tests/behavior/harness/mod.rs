@@ -3,26 +3,49 @@
 mod caller;
 mod road;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
 use omnigate::app::Rooms;
 use omnigate::base::{Body, Peer};
-use omnigate::config;
+use omnigate::config::{self, Config};
 use omnigate::fake_omni::{Algorithm, FakeOmni, Key, KeyKind, Limit, Settings};
 use omnigate::net::Dial;
 use omnigate::server::{Listen, Server, ServerSettings};
+use tempfile::TempDir;
 use tokio::io::DuplexStream;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use caller::{Caller, get};
-pub(crate) use road::Road;
+pub(crate) use caller::{Answer, Caller, ask, get, post};
+pub(crate) use road::{Dice, Road};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// How a call ended, and how long it took.
+#[derive(Debug)]
+pub(crate) struct Timed {
+    /// `None` where no whole answer came.
+    pub(crate) answer: Option<Answer>,
+    pub(crate) took: Duration,
+}
+
+impl Timed {
+    pub(crate) fn status(&self) -> u16 {
+        self.answer.as_ref().map_or(0, |answer| answer.status.as_u16())
+    }
+}
 
 /// What a house is built from.
 pub(crate) struct Plan {
     /// Lines of `[budgets.omni]`.
     pub(crate) budget: String,
+    /// The key of the catch-all route, or its pool, as the file says it.
+    pub(crate) credential: String,
     /// Lines of the catch-all `[[routes]]` entry.
     pub(crate) route: String,
     /// More of the config file.
@@ -37,6 +60,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             budget: "profile = \"smooth\"".to_owned(),
+            credential: "\"org\"".to_owned(),
             route: String::new(),
             more: String::new(),
             fake: Settings { limit: Limit::new(Algorithm::Off, 60, 60 * SECOND), ..fake() },
@@ -62,15 +86,19 @@ pub(crate) struct House {
     pub(crate) road: Road,
     server: Server,
     stop: CancellationToken,
-    _folder: tempfile::TempDir,
+    connections: Mutex<JoinSet<()>>,
+    config: Config,
+    transit: Duration,
+    folder: TempDir,
 }
 
 impl Plan {
     pub(crate) async fn build(self) -> House {
         let folder = tempfile::tempdir().unwrap();
-        let secret = folder.path().join("org");
-        std::fs::write(&secret, key().token()).unwrap();
-        let Self { budget, route, more, fake, transit, seed } = self;
+        let Self { budget, credential, route, more, fake, transit, seed } = self;
+        for key in &fake.keys {
+            std::fs::write(folder.path().join(key.owner()), key.token()).unwrap();
+        }
         let text = format!(
             r#"
             state_dir = "state"
@@ -84,13 +112,14 @@ impl Plan {
             [credentials.org]
             kind = "organization"
             secret = "org"
+            budget = "omni"
             [budgets.omni]
             cold_start = "trust"
             {budget}
             [[routes]]
             name = "all"
             path = "/{{*rest}}"
-            credential = "org"
+            credential = {credential}
             {route}
             {more}
             "#
@@ -98,23 +127,64 @@ impl Plan {
         let path = folder.path().join("omnigate.toml");
         std::fs::write(&path, text).unwrap();
         let config = config::load(&path).unwrap_or_else(|report| panic!("{report}"));
-        let omni = FakeOmni::new(fake);
+        House::open(folder, config, FakeOmni::new(fake), transit, seed).await
+    }
+}
+
+impl House {
+    async fn open(
+        folder: TempDir,
+        config: Config,
+        omni: FakeOmni,
+        transit: Duration,
+        seed: u64,
+    ) -> Self {
         let (dial, far_ends) = Dial::pipe();
         let road = Road::open(far_ends, omni.clone(), transit, seed);
         let rooms = Rooms::open(&config, Some(dial)).await.unwrap();
         let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
-        House {
+        Self {
             omni,
             rooms,
             road,
             server: Server::new(ServerSettings::new(listen)),
             stop: CancellationToken::new(),
-            _folder: folder,
+            connections: Mutex::default(),
+            config,
+            transit,
+            folder,
         }
     }
-}
 
-impl House {
+    /// Ends the gateway as a kill does, and starts it again on the same state folder. Its times are
+    /// the machine's, to which virtual time is the future: what was sent counts as sent now, and a
+    /// pause has all of virtual time before it.
+    pub(crate) async fn killed_and_started_again(self, seed: u64) -> Self {
+        let (folder, config, omni, transit) = self.kill().await;
+        Self::open(folder, config, omni, transit, seed).await
+    }
+
+    /// Ends the gateway as a kill does, and starts it for the first time on another machine, a window
+    /// and its guard later.
+    pub(crate) async fn killed_and_moved(self, seed: u64) -> Self {
+        let (folder, config, omni, transit) = self.kill().await;
+        std::fs::remove_dir_all(folder.path().join("state")).unwrap();
+        sleep(61 * SECOND).await;
+        Self::open(folder, config, omni, transit, seed).await
+    }
+
+    async fn kill(self) -> (TempDir, Config, FakeOmni, Duration) {
+        let Self { omni, rooms, connections, config, transit, folder, .. } = self;
+        connections.into_inner().unwrap().shutdown().await;
+        // Whoever is left holds the lock of the state folder.
+        let last = Arc::downgrade(&rooms.shaper);
+        drop(rooms);
+        while last.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        (folder, config, omni, transit)
+    }
+
     /// A caller on a connection of its own.
     pub(crate) async fn caller(&self) -> Caller {
         Caller::http1(self.connect()).await
@@ -131,10 +201,27 @@ impl House {
         let rooms = self.rooms.clone();
         let answer = move |request: http::Request<Body>, peer: Peer| rooms.answer(request, peer);
         let (server, stop) = (self.server.clone(), self.stop.clone());
-        tokio::spawn(async move {
+        let mut connections = self.connections.lock().unwrap();
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
             server.serve_connection(far, Peer::pipe(), answer, stop).await;
         });
         near
+    }
+
+    /// A call on a connection of its own, in a task of its own; it has joined the queue, or been
+    /// answered, when this returns. What it gives is the answer, if a whole one came, and its time.
+    pub(crate) async fn call(&self, request: Request<Full<Bytes>>) -> JoinHandle<Timed> {
+        let mut caller = self.caller().await;
+        let begun = Instant::now();
+        let call = tokio::spawn(async move {
+            let answer = caller.try_call(request).await;
+            Timed { answer, took: begun.elapsed() }
+        });
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        call
     }
 
     /// How many calls wait.

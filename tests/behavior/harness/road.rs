@@ -1,5 +1,6 @@
 //! The road from the gateway to the fake Omni: it takes time, and it remembers who set out when.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +19,11 @@ pub(crate) struct Departure {
 }
 
 #[derive(Clone)]
-pub(crate) struct Road(Arc<Mutex<Vec<Departure>>>);
+pub(crate) struct Road {
+    departures: Arc<Mutex<Vec<Departure>>>,
+    /// So many of the next connections end before a byte has gone over them.
+    dead_ends: Arc<AtomicUsize>,
+}
 
 impl Road {
     /// Joins each pipe to the fake. What the gateway writes arrives after a random part of
@@ -29,7 +34,7 @@ impl Road {
         transit: Duration,
         seed: u64,
     ) -> Self {
-        let road = Self(Arc::default());
+        let road = Self { departures: Arc::default(), dead_ends: Arc::default() };
         let log = road.clone();
         tokio::spawn(async move {
             let mut dice = Dice(seed);
@@ -43,10 +48,19 @@ impl Road {
 
     /// Who left, in the order of leaving.
     pub(crate) fn departures(&self) -> Vec<Departure> {
-        self.0.lock().unwrap().clone()
+        self.departures.lock().unwrap().clone()
+    }
+
+    /// The next `count` connections end before a byte has gone over them.
+    pub(crate) fn dead_ends(&self, count: usize) {
+        self.dead_ends.store(count, Ordering::Relaxed);
     }
 
     async fn carry(self, gateway: PipeEnd, omni: FakeOmni, transit: Duration, mut dice: Dice) {
+        let less = |left: usize| left.checked_sub(1);
+        if self.dead_ends.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            return;
+        }
         let (near, far) = tokio::io::duplex(64 * 1024);
         tokio::spawn(async move { omni.serve_connection(far).await });
         let (mut from_gateway, mut to_gateway) = tokio::io::split(gateway);
@@ -86,16 +100,16 @@ impl Road {
         let is_head = words.next() == Some(b"HTTP/1.1") && method.is_some();
         if let Some(target) = target.filter(|_| is_head) {
             let target = String::from_utf8_lossy(target).into_owned();
-            self.0.lock().unwrap().push(Departure { at: Instant::now(), target });
+            self.departures.lock().unwrap().push(Departure { at: Instant::now(), target });
         }
     }
 }
 
 /// Small, seeded, and good enough to shake a road (SplitMix64).
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
+    pub(crate) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -103,7 +117,13 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn share(&mut self) -> f64 {
+    /// From 0 to 1.
+    pub(crate) fn share(&mut self) -> f64 {
         (self.roll() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// From 0 to `end`, without it.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.roll() % end as u64) as usize
     }
 }
