@@ -85,7 +85,9 @@ impl Proxy {
                 ready => ready?,
             };
             exchange.granted(call.place.waited());
-            match self.send(&mut call, connection, permit, wait, exchange).await? {
+            // On the heap, so that a call which waits does not carry the room that sending takes.
+            let sending = Box::pin(self.send(&mut call, connection, permit, wait, exchange));
+            match sending.await? {
                 End::Answer(answer) => return Ok(answer),
                 End::Again(after) => {
                     call.place.again();
@@ -101,7 +103,7 @@ impl Proxy {
         while *stale < ROUNDS {
             place.near().await?;
             let permitted = async {
-                let connection = self.upstream.check_out().await?;
+                let connection = Box::pin(self.upstream.check_out()).await?;
                 let permit = place.turn().await?;
                 Ok::<_, Error>((connection, permit))
             };

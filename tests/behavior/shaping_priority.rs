@@ -94,7 +94,8 @@ async fn a_person_beside_a_crawl(backlog: usize) {
         beside - alone
     );
     assert!(p99 <= 1.2, "{p99}");
-    assert!(beside - alone <= slots + 0.01, "{alone} {beside}");
+    // A tenth of a slot over all: timers are whole milliseconds, and each window may lose one.
+    assert!(beside - alone <= slots + 0.1, "{alone} {beside}");
     assert!(house.omni.highest_in_any_window(60 * SECOND) <= 60);
 }
 
