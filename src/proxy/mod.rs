@@ -1,7 +1,7 @@
 //! THE CORRIDOR: the only module that knows the order of the rooms.
 //!
 //! [`Proxy::handle`] is the one door out: it opens the record of the exchange, turns a refusal
-//! into its answer, and lets the record follow the body. [`Proxy::forward`] is the order.
+//! into its answer, and lets the record follow the body. `Proxy::forward` is the order.
 
 mod attempt;
 mod error;
