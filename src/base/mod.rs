@@ -1,11 +1,13 @@
 //! Nouns that rooms share. No decisions are taken here.
 
 mod body;
+mod chance;
 mod id;
 mod peer;
 mod priority;
 
 pub use body::{Body, BoxError};
+pub use chance::chance;
 pub use id::{BudgetId, CallerId, CredentialId, RequestId, RouteId};
 pub use peer::{Peer, Remote};
 pub use priority::Priority;

@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::base::Body;
+use crate::base::{Body, chance};
 use crate::omni;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
@@ -294,11 +294,4 @@ impl Wait {
             max_wait: self.max_wait,
         }
     }
-}
-
-/// A number from 0 to 1 that nobody has to guess.
-fn chance() -> f64 {
-    use std::hash::{BuildHasher, Hasher};
-    let bits = std::hash::RandomState::new().build_hasher().finish();
-    (bits >> 11) as f64 / (1u64 << 53) as f64
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::base::CredentialId;
+use crate::base::{CredentialId, chance};
 use crate::shape::line::{Seat, Ticket};
 use crate::shape::queue::{Grant, Look, PERMIT_LIFE, Queue};
 use crate::shape::refused::Refused;
@@ -230,13 +230,6 @@ impl Drop for Outcome {
             self.shared.with(|queue| queue.lost(Instant::now(), &self.grant));
         }
     }
-}
-
-/// A number from 0 to 1 that nobody has to guess.
-fn chance() -> f64 {
-    use std::hash::{BuildHasher, Hasher};
-    let bits = std::hash::RandomState::new().build_hasher().finish();
-    (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
