@@ -77,6 +77,9 @@ fn the_reference_has_every_key_and_no_other() {
     keys_of_schema(&config::schema(), "", &mut known);
     let mut told = BTreeSet::new();
     keys_of_document(&toml::Value::Table(document), &config::schema(), "", &mut told);
+    // The default provider has the keys of any other; the reference tells them once.
+    let twin = |key: &String| key.replacen(".vault.", ".vault.providers.", 1);
+    known.retain(|key| told.contains(key) || !told.contains(&twin(key)));
     assert_eq!(told, known);
 }
 

@@ -15,6 +15,10 @@ use serde::Deserialize;
 use crate::config::at::{At, TextOr};
 use crate::config::units::{Period, Size};
 
+mod vault;
+
+pub(super) use vault::{Auth, Backend, Method, Provider, Secret, Vault};
+
 type Named<T> = BTreeMap<At<String>, T>;
 
 /// The configuration of omnigate.
@@ -118,42 +122,6 @@ pub(super) struct Upstream {
     pub(super) replay_total: Option<At<Size>>,
 }
 
-/// Where secrets are kept: the default provider, and others by name.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Vault {
-    /// What kind of store the default provider is.
-    pub(super) backend: Option<At<Backend>>,
-    /// Its folder.
-    pub(super) path: Option<At<PathBuf>>,
-    /// More providers.
-    #[serde(default)]
-    pub(super) providers: Named<At<Provider>>,
-}
-
-/// One more place where secrets are kept.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Provider {
-    /// What kind of store it is.
-    #[schemars(required, extend("x-add" = "backend = \"env\""))]
-    pub(super) backend: Option<At<Backend>>,
-    /// Its folder.
-    pub(super) path: Option<At<PathBuf>>,
-}
-
-/// What kind of store secrets are kept in.
-#[derive(Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Backend {
-    /// A folder with one file for each secret.
-    Dir,
-    /// Files that hold one secret each; refused while others may read them.
-    File,
-    /// Variables of the environment.
-    Env,
-}
-
 /// One key of Omni.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -168,18 +136,6 @@ pub(super) struct Credential {
     pub(super) budget: Option<At<TextOr<Vec<At<String>>>>>,
     /// What a start does when the secret is missing.
     pub(super) on_missing: Option<At<OnMissing>>,
-}
-
-/// Where a secret is.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Secret {
-    /// The name of a `[vault.providers.NAME]`; by default the default provider.
-    pub(super) provider: Option<At<String>>,
-    /// The file's name in the folder, or the variable's name.
-    pub(super) name: Option<At<String>>,
-    /// The file, where the provider's backend is `file`.
-    pub(super) path: Option<At<String>>,
 }
 
 /// What kind of key Omni knows it as.

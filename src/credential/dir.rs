@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
-use secrecy::SecretSlice;
 
 use crate::omni;
 
 use super::file::{REFRESH_EVERY, Readers, read_file};
-use super::store::{Place, SecretError, SecretStore};
+use super::store::{Found, Place, SecretError, SecretStore};
 
 /// One secret in such a folder.
 ///
@@ -35,8 +35,8 @@ impl Dir {
 }
 
 impl SecretStore for Dir {
-    fn read(&self) -> BoxFuture<'_, Result<SecretSlice<u8>, SecretError>> {
-        Box::pin(read_file(self.path.clone(), Readers::Anyone))
+    fn read(&self) -> BoxFuture<'_, Result<Found, SecretError>> {
+        Box::pin(read_file(self.path.clone(), Readers::Anyone).map_ok(Found::lasting))
     }
 
     fn place(&self) -> Place {

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 
 use crate::omni;
 
-use super::store::{MAX_BYTES, Place, SecretError, SecretStore};
+use super::store::{Found, MAX_BYTES, Place, SecretError, SecretStore};
 
 /// One variable, as it was when the process began.
 ///
@@ -47,8 +47,8 @@ impl Env {
 }
 
 impl SecretStore for Env {
-    fn read(&self) -> BoxFuture<'_, Result<SecretSlice<u8>, SecretError>> {
-        Box::pin(ready(self.read_now()))
+    fn read(&self) -> BoxFuture<'_, Result<Found, SecretError>> {
+        Box::pin(ready(self.read_now().map(Found::lasting)))
     }
 
     fn place(&self) -> Place {
@@ -68,7 +68,7 @@ mod tests {
     async fn a_variable_is_read_and_a_missing_one_is_named() {
         // The one variable that Cargo sets for every test.
         let here = Env::new("CARGO_PKG_NAME").unwrap().read().await.unwrap();
-        assert_eq!(here.expose_secret(), b"omnigate");
+        assert_eq!(here.secret.expose_secret(), b"omnigate");
         let error = Env::new("OMNIGATE_TEST_NOT_THERE").unwrap().read().await.unwrap_err();
         assert_eq!(error.to_string(), "the variable OMNIGATE_TEST_NOT_THERE is not there");
     }

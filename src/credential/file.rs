@@ -6,11 +6,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
 use secrecy::SecretSlice;
 use secrecy::zeroize::Zeroizing;
 
-use super::store::{MAX_BYTES, Place, SecretError, SecretStore};
+use super::store::{Found, MAX_BYTES, Place, SecretError, SecretStore};
 
 /// How often files are looked at again.
 pub(super) const REFRESH_EVERY: Duration = Duration::from_secs(5);
@@ -38,8 +39,8 @@ impl File {
 }
 
 impl SecretStore for File {
-    fn read(&self) -> BoxFuture<'_, Result<SecretSlice<u8>, SecretError>> {
-        Box::pin(read_file(self.path.clone(), Readers::Owner))
+    fn read(&self) -> BoxFuture<'_, Result<Found, SecretError>> {
+        Box::pin(read_file(self.path.clone(), Readers::Owner).map_ok(Found::lasting))
     }
 
     fn place(&self) -> Place {
@@ -118,7 +119,7 @@ mod tests {
         write(&path, b"abc\n", 0o600);
         symlink(&path, &link).unwrap();
         for path in [path, link] {
-            assert_eq!(File::new(&path).read().await.unwrap().expose_secret(), b"abc\n");
+            assert_eq!(File::new(&path).read().await.unwrap().secret.expose_secret(), b"abc\n");
         }
     }
 

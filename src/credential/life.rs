@@ -290,8 +290,8 @@ impl Credential {
 }
 
 async fn read(store: &dyn SecretStore) -> Result<Token, SecretError> {
-    let secret = store.read().await?;
-    Token::parse(secret.expose_secret())
+    let found = store.read().await?;
+    Token::parse(found.secret.expose_secret())
         .map_err(|source| SecretError::BadToken { place: store.place(), source })
 }
 

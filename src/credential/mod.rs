@@ -9,6 +9,9 @@ mod store;
 mod token;
 
 pub use life::{Change, Credential, Credentials, OpenError, State, Unavailable};
-pub use settings::{CredentialSettings, Kind, OnMissing, Source};
+pub use settings::{
+    AgeSettings, CredentialSettings, ExecSettings, HashicorpSettings, Held, Kind, Login, OnMissing,
+    Source,
+};
 pub use store::{Place, SecretError};
 pub use token::{BadToken, Token};

@@ -24,13 +24,29 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The place of one secret.
 pub(super) trait SecretStore: fmt::Debug + Send + Sync {
     /// Reads the secret as it is now. May block a thread of its own, never the runtime's.
-    fn read(&self) -> BoxFuture<'_, Result<SecretSlice<u8>, SecretError>>;
+    fn read(&self) -> BoxFuture<'_, Result<Found, SecretError>>;
 
     /// Where that is, for people.
     fn place(&self) -> Place;
 
-    /// How often it is worth another look; `None` where it cannot change while we run.
+    /// How often it is worth another look; `None` where it is looked at only when somebody asks, or
+    /// when what was found runs out.
     fn refresh_every(&self) -> Option<Duration>;
+}
+
+/// What a look at a secret's place found.
+pub(super) struct Found {
+    /// The secret as it stands there, not yet a token.
+    pub(super) secret: SecretSlice<u8>,
+    /// How long it is good for, where its place says so.
+    pub(super) valid_for: Option<Duration>,
+}
+
+impl Found {
+    /// A secret that does not run out.
+    pub(super) fn lasting(secret: SecretSlice<u8>) -> Self {
+        Self { secret, valid_for: None }
+    }
 }
 
 /// Where a secret is, for people.
@@ -109,7 +125,16 @@ pub(super) fn store_for(source: &Source) -> Result<Arc<dyn SecretStore>, SecretE
         Source::Dir { path, name } => Arc::new(Dir::new(path, name)?),
         Source::File { path } => Arc::new(File::new(path)),
         Source::Env { name } => Arc::new(Env::new(name)?),
+        Source::Age { .. } | Source::Exec { .. } | Source::Hashicorp { .. } => {
+            return Err(SecretError::BadName);
+        }
     })
+}
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Found").field("valid_for", &self.valid_for).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Display for Place {

@@ -8,7 +8,10 @@ mod callers;
 mod credentials;
 mod keys;
 mod listen;
+mod login;
+mod providers;
 mod routes;
+mod secrets;
 mod telemetry;
 mod upstream;
 

@@ -19,7 +19,7 @@ pub(super) fn resolve(
     around: &Surroundings<'_>,
     notes: &mut Notes,
 ) -> Option<UpstreamSettings> {
-    let origin = said.base_url.as_ref().and_then(|base_url| origin(base_url, notes));
+    let origin = said.base_url.as_ref().and_then(|base_url| origin("base_url", base_url, notes));
     let roots = tls_roots(&said.tls_roots, around, notes);
     let mut time = |name, said, seconds| some_time(name, said, Duration::from_secs(seconds), notes);
     let connect_timeout = time("connect_timeout", &said.connect_timeout, 5);
@@ -61,12 +61,13 @@ pub(super) fn replay(said: &Upstream, notes: &mut Notes) -> Option<ReplaySetting
     Some(ReplaySettings { limit: limit.try_into().ok()?, total: total.try_into().ok()? })
 }
 
-fn origin(said: &At<String>, notes: &mut Notes) -> Option<Origin> {
+/// A scheme, a host and a port, as the key `name` says them.
+pub(super) fn origin(name: &str, said: &At<String>, notes: &mut Notes) -> Option<Origin> {
     let error = match Origin::parse(&said.value) {
         Ok(origin) => return Some(origin),
         Err(error) => error,
     };
-    let problem = notes.problems.at(&said.span, format!("`base_url`: {error}"));
+    let problem = notes.problems.at(&said.span, format!("`{name}`: {error}"));
     let host = said.value.split("://").last().unwrap_or_default();
     let plain = !host.is_empty() && !host.contains(['/', '@', '?', '#', ' ']);
     match error {
@@ -74,7 +75,7 @@ fn origin(said: &At<String>, notes: &mut Notes) -> Option<Origin> {
             problem.help(format!("write \"https://{host}\""));
         }
         OriginError::MoreThanAnOrigin => {
-            problem.help("leave out what follows the host; callers send the path, `/api` included");
+            problem.help("leave out what follows the host; requests bring their path with them");
         }
         OriginError::NotAUrl | OriginError::Scheme | OriginError::PlainHttp => {
             problem.help("such as \"https://acme.omniapp.co\"");
@@ -83,7 +84,8 @@ fn origin(said: &At<String>, notes: &mut Notes) -> Option<Origin> {
     None
 }
 
-fn tls_roots(
+/// `system`, or a PEM file that can be read.
+pub(super) fn tls_roots(
     said: &Option<At<String>>,
     around: &Surroundings<'_>,
     notes: &mut Notes,
