@@ -6,18 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::admin::{Admin, Readiness, Reason, Role, Views};
-use crate::base::{Body, Peer};
+use crate::admin::{Admin, CredentialView, Desk, KeyAnswer, NoAnswer, Readiness, Reason, Role};
+use crate::base::{Body, CredentialId, Peer};
 use crate::caller::{CallerSettings, Callers};
 use crate::config::Config;
-use crate::credential::{Change, Credentials, OpenError, State};
+use crate::credential::{Credential, Credentials, OpenError, State};
 use crate::net::{Dial, RootsError};
-use crate::proxy::{Plan, PlanError, Proxy, RouteSettings};
+use crate::omni::KeyScope;
+use crate::proxy::{Custody, Plan, PlanError, Proxy, WhoamiError};
 use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
 use crate::shape::{CallerRules, Key, Shaper, ShaperSettings, StateError, StatePlace};
 use crate::telemetry::{BudgetGauges, Gauges, Metrics};
@@ -60,6 +62,8 @@ pub struct Rooms {
     pub shaper: Arc<Shaper>,
     /// The keys.
     pub credentials: Arc<Credentials>,
+    /// Whether they are still good.
+    pub custody: Arc<Custody>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -83,7 +87,7 @@ impl Rooms {
         };
         let settings = ShaperSettings {
             budgets: config.budgets.clone(),
-            keys: keys(&config.routes),
+            keys: keys(config),
             callers: config.callers.iter().map(rules).collect(),
         };
         let shaper = Arc::new(Shaper::open(settings, Some(&place))?);
@@ -91,9 +95,17 @@ impl Rooms {
         let plan = Plan::new(config.routes.clone(), &credentials, &shaper, &metrics)?;
         let callers = Callers::new(config.callers.clone());
         let upstream = Arc::new(upstream);
-        let counted = metrics.clone();
-        let proxy = Proxy::new(plan, callers, shaper.clone(), upstream, counted, config.replay);
-        Ok(Self { proxy: Arc::new(proxy), shaper, credentials: Arc::new(credentials), metrics })
+        let custody = Arc::new(Custody::new(
+            &credentials,
+            &config.probes,
+            shaper.clone(),
+            upstream.clone(),
+            metrics.clone(),
+        ));
+        let (queue, counted, kept) = (shaper.clone(), metrics.clone(), custody.clone());
+        let proxy = Proxy::new(plan, callers, queue, upstream, counted, config.replay, kept);
+        let (proxy, credentials) = (Arc::new(proxy), Arc::new(credentials));
+        Ok(Self { proxy, shaper, credentials, custody, metrics })
     }
 
     /// Answers one request.
@@ -106,22 +118,23 @@ impl Rooms {
         async move { proxy.handle(request, peer).await }
     }
 
+    /// Keeps the keys as they should be, until `stop`; meant to be spawned.
+    pub async fn keep_keys(self, stop: CancellationToken) {
+        let watch = self.credentials.watch(stop.clone());
+        tokio::join!(watch, self.custody.keep(stop));
+    }
+
     /// What keeps calls from being served.
     fn reasons(&self) -> Vec<Reason> {
         let missing = self.credentials.iter().filter_map(|credential| match credential.state() {
             State::Missing { .. } => Some(Reason::CredentialMissing(credential.id().clone())),
-            State::Ready { .. } | State::Stale { .. } => None,
+            State::Ready { .. } | State::Stale { .. } | State::Rejected { .. } => None,
         });
         missing.collect()
     }
 
     /// What metrics read off the rooms.
     fn gauges(&self, connections: usize) -> Gauges {
-        let state = |state: &State| match state {
-            State::Ready { .. } => "ready",
-            State::Stale { .. } => "stale",
-            State::Missing { .. } => "missing",
-        };
         Gauges {
             budgets: self
                 .shaper
@@ -139,28 +152,66 @@ impl Rooms {
             credentials: self
                 .credentials
                 .iter()
-                .map(|one| (one.id().clone(), state(&one.state()), one.age()))
+                .map(|one| (one.id().clone(), one.state().as_str(), one.age()))
                 .collect(),
             connections,
         }
     }
+}
 
-    /// What the admin listeners show.
-    fn views(&self, callers: &Server, draining: &Arc<AtomicBool>) -> Views {
-        let (rooms, draining) = (self.clone(), draining.clone());
-        let readiness = move || {
-            let ends = draining.load(Ordering::Relaxed).then_some(Reason::Draining);
-            Readiness { reasons: ends.into_iter().chain(rooms.reasons()).collect() }
-        };
-        let (rooms, callers) = (self.clone(), callers.clone());
-        let metrics = move || rooms.metrics.render(&rooms.gauges(callers.connections()));
-        Views { readiness: Arc::new(readiness), metrics: Arc::new(metrics) }
+/// What the admin listeners show and do.
+struct Office {
+    rooms: Rooms,
+    callers: Server,
+    draining: Arc<AtomicBool>,
+}
+
+impl Desk for Office {
+    fn readiness(&self) -> Readiness {
+        let ends = self.draining.load(Ordering::Relaxed).then_some(Reason::Draining);
+        let credentials = self.rooms.credentials.iter().map(|one| view(one)).collect();
+        Readiness { reasons: ends.into_iter().chain(self.rooms.reasons()).collect(), credentials }
+    }
+
+    fn metrics(&self) -> String {
+        self.rooms.metrics.render(&self.rooms.gauges(self.callers.connections()))
+    }
+
+    fn reload(&self) -> BoxFuture<'static, ()> {
+        let credentials = self.rooms.credentials.clone();
+        Box::pin(async move { credentials.refresh().await })
+    }
+
+    fn test_key(&self, id: CredentialId) -> BoxFuture<'static, Result<KeyAnswer, NoAnswer>> {
+        let custody = self.rooms.custody.clone();
+        Box::pin(async move {
+            match custody.whoami(&id).await {
+                Ok(answer) => Ok(KeyAnswer {
+                    status: answer.status.as_u16(),
+                    accepted: answer.status.is_success(),
+                    key_scope: answer.scope.map(KeyScope::as_str),
+                }),
+                Err(WhoamiError::Unknown(_)) => Err(NoAnswer::Unknown),
+                Err(error) => Err(NoAnswer::Because(error.to_string())),
+            }
+        })
     }
 }
 
-/// Every key that some route names, once.
-fn keys(routes: &[RouteSettings]) -> Vec<Key> {
-    let all: BTreeSet<&Key> = routes.iter().flat_map(|route| &route.keys).collect();
+fn view(credential: &Credential) -> CredentialView {
+    let state = credential.state();
+    let trouble = match &state {
+        State::Stale { why, .. } | State::Missing { why } => Some(why.to_string()),
+        State::Ready { .. } | State::Rejected { .. } => None,
+    };
+    let (id, age) = (credential.id().clone(), credential.age());
+    CredentialView { id, state: state.as_str(), age, trouble }
+}
+
+/// Every key that is charged to something, once.
+fn keys(config: &Config) -> Vec<Key> {
+    let of_routes = config.routes.iter().flat_map(|route| &route.keys);
+    let all: BTreeSet<&Key> = of_routes.chain(&config.probes).collect();
     all.into_iter().cloned().collect()
 }
 
@@ -230,14 +281,17 @@ impl Gateway {
         let over = CancellationToken::new();
         let _over_if_dropped = over.clone().drop_guard();
         let draining = Arc::new(AtomicBool::new(false));
-        let watch = tokio::spawn(rooms.credentials.clone().watch(over.clone()));
+        let keys = tokio::spawn(rooms.clone().keep_keys(over.clone()));
         let callers = Server::new(server.clone());
+        let (front, ends) = (callers.clone(), draining.clone());
+        let office = Arc::new(Office { rooms: rooms.clone(), callers: front, draining: ends });
         let operators: Vec<_> = admin
             .into_iter()
             .map(|(bound, role)| {
-                let admin = Admin::new(role, rooms.views(&callers, &draining));
+                let admin = Admin::new(role, office.clone());
                 let answer = move |request: Request<Body>, peer: Peer| {
-                    std::future::ready(admin.answer(&request, &peer))
+                    let admin = admin.clone();
+                    async move { admin.answer(request, peer).await }
                 };
                 let settings = ServerSettings { drain_timeout: Duration::ZERO, ..server.clone() };
                 tokio::spawn(Server::new(settings).serve(vec![bound], answer, over.clone()))
@@ -263,7 +317,7 @@ impl Gateway {
         for operator in operators {
             let _ = operator.await;
         }
-        let _ = watch.await;
+        let _ = keys.await;
         rooms.shaper.close();
     }
 
@@ -279,7 +333,7 @@ impl Gateway {
                 _ = signals.terminate.recv() => {}
                 _ = signals.interrupt.recv() => {}
                 _ = signals.hangup.recv() => {
-                    report(&credentials.refresh_now().await);
+                    credentials.refresh().await;
                     continue;
                 }
             }
@@ -314,15 +368,5 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
         })
-    }
-}
-
-fn report(changes: &[Change]) {
-    for change in changes {
-        match change {
-            Change::Refreshed(credential) => info!(%credential, "credential refreshed"),
-            Change::Recovered(credential) => info!(%credential, "credential recovered"),
-            Change::Failed(credential, why) => warn!(%credential, %why, "credential not refreshed"),
-        }
     }
 }

@@ -24,7 +24,7 @@ use crate::config::resolve::{Notes, Surroundings};
 use crate::credential::CredentialSettings;
 use crate::proxy::{ReplaySettings, RouteSettings};
 use crate::server::ServerSettings;
-use crate::shape::BudgetSettings;
+use crate::shape::{BudgetSettings, Key};
 use crate::telemetry::TelemetrySettings;
 use crate::upstream::UpstreamSettings;
 
@@ -49,6 +49,8 @@ pub struct Config {
     pub callers: Vec<CallerSettings>,
     /// The keys.
     pub credentials: Vec<CredentialSettings>,
+    /// Who pays when Omni is asked whether a key is good: one for each credential.
+    pub probes: Vec<Key>,
     /// The budgets.
     pub budgets: Vec<BudgetSettings>,
     /// The routes, in the order of the file.

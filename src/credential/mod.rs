@@ -3,15 +3,19 @@
 mod dir;
 mod env;
 mod file;
+mod keyring;
 mod life;
 mod settings;
+mod standing;
 mod store;
 mod token;
 
-pub use life::{Change, Credential, Credentials, OpenError, State, Unavailable};
+pub use keyring::Credentials;
+pub use life::{Bearer, Credential, OpenError, Turn, Unavailable};
 pub use settings::{
     AgeSettings, CredentialSettings, ExecSettings, HashicorpSettings, Held, Kind, Login, OnMissing,
     Source,
 };
+pub use standing::{Generation, State};
 pub use store::{Place, SecretError};
 pub use token::{BadToken, Token};

@@ -18,8 +18,8 @@ use super::token::BadToken;
 /// The most bytes that are read of a secret's place.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
 
-/// The longest that a start, or an operator's refresh, waits for one read.
-pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that one read may take, where its place has no time limit of its own.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The place of one secret.
 pub(super) trait SecretStore: fmt::Debug + Send + Sync {
@@ -32,6 +32,16 @@ pub(super) trait SecretStore: fmt::Debug + Send + Sync {
     /// How often it is worth another look; `None` where it is looked at only when somebody asks, or
     /// when what was found runs out.
     fn refresh_every(&self) -> Option<Duration>;
+
+    /// How long one read may take.
+    fn patience(&self) -> Duration {
+        READ_TIMEOUT
+    }
+
+    /// What the store has to do between reads, for ever; meant to be cancelled.
+    fn keep(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// What a look at a secret's place found.
@@ -107,10 +117,12 @@ pub enum SecretError {
         source: BadToken,
     },
     /// A read that did not end; a network mount may hang.
-    #[error("{place} could not be read within 10 s")]
+    #[error("{place} could not be read within {} s", .after.as_secs())]
     TimedOut {
         /// Where.
         place: Place,
+        /// The time limit.
+        after: Duration,
     },
     /// A name that is none, perhaps because it is the secret itself; so it is not repeated.
     #[error(

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
-use tokio::time::Instant;
+use http::{Request, Response, StatusCode};
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use crate::base::{Body, chance};
+use crate::base::{Body, CredentialId, chance};
+use crate::credential::{Credential, Generation};
 use crate::omni;
+use crate::proxy::custody::Verdict;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::headers;
@@ -18,7 +20,8 @@ use crate::proxy::plan::PlannedRoute;
 use crate::proxy::replay::Replay;
 use crate::proxy::retry::{self, Next};
 use crate::proxy::{Proxy, Wait};
-use crate::shape::{Ask, Outcome, Permit, Place};
+use crate::shape::{Ask, Outcome, Permit, Place, Refused};
+use crate::telemetry::Retry;
 use crate::upstream::{Connection, Leave, SendError};
 
 /// How often a call that was granted may find its connection gone before anything was sent.
@@ -26,6 +29,9 @@ const ROUNDS: u32 = 3;
 
 /// How long the beginning of an answer that has to be looked at may take.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// How long a call whose key was refused waits at least to learn whether it is the key.
+const VERDICT: Duration = Duration::from_secs(10);
 
 /// One call on its way up.
 struct Call<'a> {
@@ -38,6 +44,16 @@ struct Call<'a> {
     tries: u32,
     /// Connections that were gone before the head was sent.
     stale: u32,
+    /// Whether it was sent again because its key was replaced.
+    renewed: bool,
+}
+
+/// An attempt that upstream answered.
+struct Sent<'a> {
+    credential: &'a Credential,
+    /// Which of its values went along.
+    generation: Generation,
+    outcome: Outcome,
 }
 
 /// What an attempt came to.
@@ -61,7 +77,6 @@ impl Proxy {
     ) -> Result<Response<Body>, Error> {
         // A call whose keys are all missing must not wait a minute to learn it.
         route.any_bearer()?;
-        self.heal(route);
         let place = self.shaper.join(&wait.ask(route))?;
         route.retries().called(Instant::now());
         let (head, body) = request.into_parts();
@@ -73,6 +88,7 @@ impl Proxy {
             place,
             tries: 0,
             stale: 0,
+            renewed: false,
         };
         loop {
             let (connection, permit) = match self.turn(&mut call).await {
@@ -134,12 +150,16 @@ impl Proxy {
     ) -> Result<End, Error> {
         let route = call.route;
         let credential = route.credential(permit.credential());
+        if credential.is_rejected() {
+            // Refused since the permit was granted: the queue says what now.
+            return Ok(End::Again(Duration::ZERO));
+        }
         let Some(body) = call.body.attempt() else { return Err(self.busy(route, wait)) };
         let mut request = Request::from_parts(call.head.clone(), body);
         // Now and not at arrival: a token that was rotated meanwhile is the new one. It goes in
         // last, so that nothing the caller said can take it out again.
         let bearer = credential.bearer()?;
-        headers::set_bearer(request.headers_mut(), bearer.clone());
+        headers::set_bearer(request.headers_mut(), bearer.field);
         exchange.goes_with(credential.id());
         let outcome = permit.outcome();
         let leave = Leave::new(Some(permit.expires()), move || permit.begin());
@@ -149,7 +169,8 @@ impl Proxy {
             Ok(answer) => {
                 exchange.attempted(Some(answer.status()), sent.elapsed());
                 call.tries += 1;
-                return self.read(call, answer, outcome, wait, &bearer, exchange).await;
+                let sent = Sent { credential, generation: bearer.generation, outcome };
+                return self.read(call, answer, sent, wait, exchange).await;
             }
             Err(SendError::NotBegun { .. }) => {
                 debug!(route = %route.id, "the connection was gone before the head was sent");
@@ -175,11 +196,11 @@ impl Proxy {
         &self,
         call: &mut Call<'_>,
         answer: Response<Body>,
-        outcome: Outcome,
+        sent: Sent<'_>,
         wait: &Wait,
-        bearer: &HeaderValue,
         exchange: &mut Exchange,
     ) -> Result<End, Error> {
+        let Sent { credential, generation, outcome } = sent;
         let status = answer.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             let peeked = peek(answer, omni::LOOKED_AT, LOOK).await;
@@ -191,12 +212,11 @@ impl Proxy {
             return self.limited(call, &peeked, outcome, wait, exchange);
         }
         outcome.taken();
-        if call.route.is_pool() && matches!(status.as_u16(), 400 | 401 | 403) {
+        if matches!(status.as_u16(), 400 | 401 | 403) {
             let peeked = peek(answer, omni::LOOKED_AT, LOOK).await;
             let body = peeked.whole().unwrap_or_default();
-            let rejected = omni::is_rejection(status, &body);
-            if rejected && self.take_out(call, bearer, exchange) {
-                return Ok(End::Again(Duration::ZERO));
+            if omni::is_rejection(status, &body) {
+                return self.refused_key(call, peeked, credential.id(), generation).await;
             }
             return Ok(End::Answer(peeked.into_response()));
         }
@@ -230,28 +250,33 @@ impl Proxy {
         }
     }
 
-    /// Omni refuses the key of a pool: the call goes with another, if there is one.
-    fn take_out(&self, call: &mut Call<'_>, bearer: &HeaderValue, exchange: &mut Exchange) -> bool {
-        let Some(credential) = exchange.credential() else { return false };
-        warn!(%credential, "Omni refuses this key; its calls go with the others of its pool");
-        self.rejected().insert(credential.clone(), bearer.clone());
-        self.shaper.set_rejected(&credential, true);
-        call.tries -= 1;
-        call.body.recall()
-    }
-
-    /// Puts keys back into service whose value has changed since Omni refused them.
-    fn heal(&self, route: &PlannedRoute) {
-        let mut rejected = self.rejected();
-        if rejected.is_empty() {
-            return;
-        }
-        for credential in route.credentials() {
-            let changed = |old: &HeaderValue| credential.bearer().is_ok_and(|new| new != *old);
-            if rejected.get(credential.id()).is_some_and(changed) {
-                rejected.remove(credential.id());
-                self.shaper.set_rejected(credential.id(), false);
+    /// Omni seems to refuse the key. Whether it does is found out once for all calls that were
+    /// refused; then this one goes with the new value, or with another key of its pool.
+    async fn refused_key(
+        &self,
+        call: &mut Call<'_>,
+        answer: Peeked,
+        credential: &CredentialId,
+        generation: Generation,
+    ) -> Result<End, Error> {
+        let within = call.place.left().max(VERDICT);
+        let verdict = timeout(within, self.custody.judge(credential, generation)).await;
+        match verdict.unwrap_or(Verdict::Unclear) {
+            Verdict::Sound | Verdict::Unclear => return Ok(End::Answer(answer.into_response())),
+            Verdict::Renewed if call.renewed => return Ok(End::Answer(answer.into_response())),
+            Verdict::Renewed => call.renewed = true,
+            Verdict::Rejected if call.route.is_pool() => {}
+            Verdict::Rejected => {
+                return Err(Refused::Rejected { credential: credential.clone() }.into());
             }
+        }
+        // It never reached Omni's application, so it does not count as a try.
+        call.tries -= 1;
+        if call.body.recall() {
+            call.route.series.retried(Retry::Credential);
+            Ok(End::Again(Duration::ZERO))
+        } else {
+            Err(Error::Replaced { credential: credential.clone() })
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::base::{BoxError, RouteId};
+use crate::base::{BoxError, CredentialId, RouteId};
 use crate::credential::Unavailable;
 use crate::policy::Denied;
 use crate::proxy::headers::{BadFraming, Loop};
@@ -46,6 +46,12 @@ pub(crate) enum Error {
     /// Omni's limit refused the call, and its body is no longer at hand to be sent again.
     #[error("Omni is busy, and the request body is too large to be kept and sent again")]
     Busy { retry_after: Duration },
+    /// The key was replaced while the call was under way, and its body is no longer at hand.
+    #[error(
+        "Omni refused the credential `{credential}`, which was replaced meanwhile; the request body is \
+         too large to be kept and sent again"
+    )]
+    Replaced { credential: CredentialId },
     #[error("a panic in the gateway")]
     Panic,
 }

@@ -99,10 +99,6 @@ impl Exchange {
         self.credential = Some(credential.clone());
     }
 
-    pub(crate) fn credential(&self) -> Option<CredentialId> {
-        self.credential.clone()
-    }
-
     /// The call's route and how it waits, where it got so far.
     pub(crate) fn waits_as(&self) -> Option<(&Arc<PlannedRoute>, &Wait)> {
         self.route.as_ref().zip(self.wait.as_ref())

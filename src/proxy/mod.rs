@@ -4,6 +4,7 @@
 //! into its answer, and lets the record follow the body. `Proxy::forward` is the order.
 
 mod attempt;
+mod custody;
 mod error;
 mod exchange;
 mod headers;
@@ -14,9 +15,8 @@ mod rate_limit;
 mod replay;
 mod retry;
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -25,7 +25,7 @@ use http::header::HOST;
 use http::{HeaderValue, Request, Response, Uri};
 use tracing::{debug, error, warn};
 
-use crate::base::{Body, CredentialId, Peer, Priority};
+use crate::base::{Body, Peer, Priority};
 use crate::caller::{Caller, Callers};
 use crate::proxy::error::Error;
 use crate::proxy::exchange::{Exchange, X_REQUEST_ID};
@@ -36,6 +36,7 @@ use crate::shape::{Refused, Shaper};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 
+pub use custody::{Custody, Whoami, WhoamiError};
 pub use plan::{Plan, PlanError, RouteSettings};
 pub use replay::ReplaySettings;
 
@@ -49,8 +50,7 @@ pub struct Proxy {
     metrics: Arc<Metrics>,
     pseudonym: Pseudonym,
     room: Room,
-    /// Keys of pools that Omni refused, with the value that it refused.
-    rejected: Mutex<HashMap<CredentialId, HeaderValue>>,
+    custody: Arc<Custody>,
 }
 
 /// How a call waits: for whom, how urgently, how long.
@@ -71,6 +71,7 @@ impl Proxy {
         upstream: Arc<Upstream>,
         metrics: Arc<Metrics>,
         replay: ReplaySettings,
+        custody: Arc<Custody>,
     ) -> Self {
         Self {
             plan: ArcSwap::from_pointee(plan),
@@ -80,7 +81,7 @@ impl Proxy {
             metrics,
             pseudonym: Pseudonym::fresh(),
             room: Room::new(replay),
-            rejected: Mutex::default(),
+            custody,
         }
     }
 
@@ -160,10 +161,6 @@ impl Proxy {
         self.pseudonym.sign(response.headers_mut(), version);
         problem::received(&mut response);
         Ok(response)
-    }
-
-    fn rejected(&self) -> MutexGuard<'_, HashMap<CredentialId, HeaderValue>> {
-        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the operator what the caller is not told.

@@ -72,7 +72,7 @@ impl Error {
             Self::Refused(Refused::Draining { .. }) => {
                 shape(S::SERVICE_UNAVAILABLE, "draining", "proxy_internal_response")
             }
-            Self::Credential(_) => {
+            Self::Credential(_) | Self::Replaced { .. } => {
                 shape(S::SERVICE_UNAVAILABLE, "credential-unavailable", "proxy_configuration_error")
             }
             Self::Connect(ConnectError::Timeout { .. }) => {
@@ -138,7 +138,7 @@ impl Error {
                 body.insert("position".into(), json!(position));
                 body.insert("estimated_wait_s".into(), seconds(*estimate));
             }
-            Self::Refused(Refused::Rejected { credential }) => {
+            Self::Refused(Refused::Rejected { credential }) | Self::Replaced { credential } => {
                 body.insert("credential".into(), json!(credential.as_str()));
             }
             Self::Send(SendError::Timeout { after }) => {
@@ -163,6 +163,7 @@ impl Error {
             | Self::Busy { retry_after } => Some(*retry_after),
             Self::Refused(Refused::Rejected { .. }) => Some(Duration::from_secs(60)),
             Self::Credential(_) => Some(Duration::from_secs(5)),
+            Self::Replaced { .. } => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 use crate::base::{CredentialId, Priority};
+use crate::shape::lane::{Purpose, Service};
 use crate::shape::line::{Count, LaneIndex, Seat, Ticket};
 use crate::shape::queue::{Queue, Stage};
 use crate::shape::refused::Refused;
@@ -27,11 +28,16 @@ impl Queue {
         }
     }
 
-    /// Takes a key out of every pool, or back in. Those who have no other key are refused.
-    pub(crate) fn set_out(&mut self, now: Instant, credential: &CredentialId, out: bool) {
-        for lane in &mut self.lanes {
+    /// Takes a key out of service, or back in. Those who have no key left are refused.
+    pub(crate) fn set_service(
+        &mut self,
+        now: Instant,
+        credential: &CredentialId,
+        service: Service,
+    ) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.purpose == Purpose::Calls) {
             for way in lane.ways.iter_mut().filter(|way| way.credential == *credential) {
-                way.out = out;
+                way.service = service;
             }
         }
         let lanes = &self.lanes;

@@ -17,8 +17,7 @@ pub(crate) struct Way {
     pub(crate) sender: Sender,
     /// Each is charged with every send; the one that counts longest first.
     pub(crate) meters: Vec<usize>,
-    /// Omni refuses it.
-    pub(crate) out: bool,
+    pub(crate) service: Service,
     /// The number of its last grant, so that equal keys take turns.
     pub(crate) last_used: u64,
 }
@@ -26,11 +25,32 @@ pub(crate) struct Way {
 /// Where no budget pays nobody waits, but for a connection.
 const UNBUDGETED_WAIT: Duration = Duration::from_secs(120);
 
+/// Whether calls go with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// They do.
+    In,
+    /// They wait, until it is known whether Omni refuses it.
+    OnTrial,
+    /// Omni refuses it: those who have no other key are refused.
+    Out,
+}
+
+/// Whose calls go in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Callers'.
+    Calls,
+    /// Our own, which ask whether a key is good; so it is never out.
+    Probes,
+}
+
 /// Calls that may be charged to the same keys.
 #[derive(Debug)]
 pub(crate) struct Lane {
     /// At least one.
     pub(crate) ways: Vec<Way>,
+    pub(crate) purpose: Purpose,
     pub(crate) queued: usize,
     pub(crate) max_queued: usize,
     max_wait: Duration,
@@ -39,10 +59,11 @@ pub(crate) struct Lane {
 
 impl Lane {
     /// A lane whose calls are charged to these budgets; the strictest word counts.
-    pub(crate) fn new(ways: Vec<Way>, budgets: &[&BudgetSettings]) -> Self {
+    pub(crate) fn new(ways: Vec<Way>, purpose: Purpose, budgets: &[&BudgetSettings]) -> Self {
         let least = |of: fn(&BudgetSettings) -> Duration| budgets.iter().map(|one| of(one)).min();
         Self {
             ways,
+            purpose,
             queued: 0,
             max_queued: budgets.iter().map(|one| one.max_queued).min().unwrap_or(usize::MAX),
             max_wait: least(|one| one.max_wait).unwrap_or(UNBUDGETED_WAIT),
@@ -59,11 +80,17 @@ impl Lane {
     }
 
     pub(crate) fn all_out(&self) -> bool {
-        self.ways.iter().all(|way| way.out)
+        self.ways.iter().all(|way| way.service == Service::Out)
     }
 
+    /// The keys that calls may still get.
+    fn hopeful(&self) -> impl Iterator<Item = &Way> {
+        self.ways.iter().filter(|way| way.service != Service::Out)
+    }
+
+    /// The keys that calls may get now.
     fn usable(&self) -> impl Iterator<Item = (usize, &Way)> {
-        self.ways.iter().enumerate().filter(|(_, way)| !way.out)
+        self.ways.iter().enumerate().filter(|(_, way)| way.service == Service::In)
     }
 
     /// When the next call may go, and with which key: the one whose slot comes first, and among
@@ -114,7 +141,7 @@ impl Lane {
         now: Instant,
         at: impl Fn(&Meter, usize) -> Instant,
     ) -> Instant {
-        let keys = self.usable().count().max(1);
+        let keys = self.hopeful().count().max(1);
         let of_way = |way: &Way| {
             let each = way.meters.iter().map(|&meter| {
                 let meter = &meters[meter];
@@ -123,7 +150,7 @@ impl Lane {
             });
             each.fold(now, Instant::max)
         };
-        self.usable().map(|(_, way)| of_way(way)).min().unwrap_or(now)
+        self.hopeful().map(of_way).min().unwrap_or(now)
     }
 
     /// How many calls could go at once.

@@ -28,6 +28,7 @@ mod takeover;
 
 pub use callers::CallerRules;
 pub use folder::{StateError, StatePlace};
+pub use lane::Service;
 pub use place::{Outcome, Permit, Place};
 pub use refused::Refused;
 pub use settings::{BudgetSettings, ColdStart, Key, Profile, Scope};

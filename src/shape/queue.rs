@@ -170,9 +170,15 @@ impl Queue {
 
     /// Puts a waiter whose permit came back, or was refused upstream, where it was in the order.
     pub(crate) fn rejoin(&mut self, now: Instant, ticket: Ticket, seat: Seat, deadline: Instant) {
-        if deadline < now {
+        let lane = &self.lanes[seat.lane];
+        let refused = if lane.all_out() {
+            Some(Refused::Rejected { credential: lane.ways[0].credential.clone() })
+        } else {
             let late = Refused::Late { position: 0, estimate: Duration::ZERO };
-            let stage = Stage::Refused(late);
+            (deadline < now).then_some(late)
+        };
+        if let Some(refused) = refused {
+            let stage = Stage::Refused(refused);
             self.waiters.insert(ticket, Waiter { seat, deadline, stage, waker: None });
             return;
         }
@@ -399,7 +405,7 @@ mod tests {
     use super::*;
     use crate::base::{BudgetId, CallerId};
     use crate::shape::journal::Sender;
-    use crate::shape::lane::Way;
+    use crate::shape::lane::{Purpose, Service, Way};
     use crate::shape::schedule::Schedule;
     use crate::shape::settings::{BudgetSettings, ColdStart, Profile, Scope};
 
@@ -423,8 +429,8 @@ mod tests {
         queue.meters.push(Meter::new(&settings, None, Schedule::new(&settings, now)));
         let credential = CredentialId::new("org");
         let sender = Sender::credential(&credential);
-        let way = Way { credential, sender, meters: vec![0], out: false, last_used: 0 };
-        queue.lanes.push(Lane::new(vec![way], &[&settings]));
+        let way = Way { credential, sender, meters: vec![0], service: Service::In, last_used: 0 };
+        queue.lanes.push(Lane::new(vec![way], Purpose::Calls, &[&settings]));
         for caller in ["a", "b", "c"] {
             queue.callers.index(&CallerId::new(caller));
         }

@@ -14,7 +14,7 @@ use crate::shape::callers::{CallerRules, Callers};
 use crate::shape::clock::Moment;
 use crate::shape::folder::{Locked, StateError, StatePlace, take_lock};
 use crate::shape::journal::{self, Journal, Past, Sender};
-use crate::shape::lane::{Lane, Way};
+use crate::shape::lane::{Lane, Purpose, Service, Way};
 use crate::shape::line::{LaneIndex, Seat};
 use crate::shape::place::{Place, Shared, pump};
 use crate::shape::queue::{Queue, Request};
@@ -149,14 +149,25 @@ impl Shaper {
     /// The lane of calls that may go with these keys; `None` where one names a budget that is not
     /// there, or there is no key.
     pub fn lane(&self, keys: &[Key]) -> Option<LaneId> {
+        self.lane_for(keys, Purpose::Calls)
+    }
+
+    /// The lane of our own calls that ask whether a key is good. They are charged like any other,
+    /// and go also while the key is out of service.
+    pub fn probe_lane(&self, key: &Key) -> Option<LaneId> {
+        self.lane_for(std::slice::from_ref(key), Purpose::Probes)
+    }
+
+    fn lane_for(&self, keys: &[Key], purpose: Purpose) -> Option<LaneId> {
         let named = keys.iter().flat_map(|key| &key.budgets);
         let settings: Option<Vec<&BudgetSettings>> =
             named.map(|id| self.budget(id)).collect::<Option<_>>().filter(|_| !keys.is_empty());
         let settings = settings?;
         Some(self.shared.with(|queue| {
-            let ways: Vec<Way> = keys.iter().map(|key| way(queue, key)).collect();
+            let ways: Vec<Way> = keys.iter().map(|key| way(queue, key, purpose)).collect();
             let alike = |lane: &Lane| {
-                lane.ways.len() == ways.len()
+                lane.purpose == purpose
+                    && lane.ways.len() == ways.len()
                     && lane
                         .ways
                         .iter()
@@ -164,7 +175,7 @@ impl Shaper {
                         .all(|(a, b)| a.credential == b.credential && a.meters == b.meters)
             };
             let index = queue.lanes.iter().position(alike).unwrap_or_else(|| {
-                queue.lanes.push(Lane::new(ways, &settings));
+                queue.lanes.push(Lane::new(ways, purpose, &settings));
                 queue.lanes.len() - 1
             });
             LaneId(index)
@@ -196,10 +207,10 @@ impl Shaper {
         })
     }
 
-    /// Takes a key that Omni refuses out of every pool (`true`), or back in. Calls that have no
-    /// other key are refused, those that wait too.
-    pub fn set_rejected(&self, credential: &CredentialId, rejected: bool) {
-        self.shared.with(|queue| queue.set_out(Instant::now(), credential, rejected));
+    /// Takes a key out of service, or back in. While it is out, calls that have no other key are
+    /// refused, those that wait too.
+    pub fn set_service(&self, credential: &CredentialId, service: Service) {
+        self.shared.with(|queue| queue.set_service(Instant::now(), credential, service));
     }
 
     /// What each budget looks like now, in the order of their names.
@@ -263,17 +274,22 @@ fn plans(budgets: &[BudgetSettings], keys: &[Key]) -> Vec<Plan> {
     plans
 }
 
-fn way(queue: &Queue, key: &Key) -> Way {
+fn way(queue: &Queue, key: &Key, purpose: Purpose) -> Way {
     let charged = |meter: &crate::shape::meter::Meter| {
         key.budgets.contains(&meter.budget)
             && meter.key.as_ref().is_none_or(|own| *own == key.credential)
     };
     let meters = queue.meters.iter().enumerate().filter(|(_, meter)| charged(meter));
+    let calls = queue.lanes.iter().filter(|lane| lane.purpose == Purpose::Calls);
+    let twin = calls.flat_map(|lane| &lane.ways).find(|way| way.credential == key.credential);
     Way {
         credential: key.credential.clone(),
         sender: Sender::credential(&key.credential),
         meters: meters.map(|(index, _)| index).collect(),
-        out: false,
+        service: match purpose {
+            Purpose::Calls => twin.map_or(Service::In, |way| way.service),
+            Purpose::Probes => Service::In,
+        },
         last_used: 0,
     }
 }

@@ -54,6 +54,12 @@ pub(crate) struct CredentialLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ProbeLabels {
+    pub(crate) credential: Arc<str>,
+    pub(crate) outcome: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct CredentialState {
     pub(crate) credential: Arc<str>,
     pub(crate) state: Word,
@@ -88,6 +94,29 @@ pub enum Retry {
     GatewayTimeout,
     /// 429 of the limit.
     Limited,
+    /// The key was refused; it has another value by now, or its pool another key.
+    Credential,
+}
+
+/// What came of asking Omni who a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// It takes the key.
+    Accepted,
+    /// It refuses the key.
+    Refused,
+    /// It did not say.
+    Unclear,
+}
+
+impl Probe {
+    pub(crate) fn word(self) -> Word {
+        Word(match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Unclear => "unclear",
+        })
+    }
 }
 
 impl Retry {
@@ -97,6 +126,7 @@ impl Retry {
             Self::Unreachable => "unreachable",
             Self::Broken => "broken",
             Self::Silent => "timeout",
+            Self::Credential => "credential",
             Self::BadGateway => "502",
             Self::Unavailable => "503",
             Self::GatewayTimeout => "504",

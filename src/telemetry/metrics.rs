@@ -16,7 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::base::{BudgetId, CallerId, CredentialId, Priority, RouteId};
 use crate::telemetry::labels::{
     BudgetLabel, BudgetRoute, CallLabels, CredentialLabel, CredentialState, GrantLabels,
-    LimitLabels, ReasonLabel, Retry, RetryLabels, Word, method_word,
+    LimitLabels, Probe, ProbeLabels, ReasonLabel, Retry, RetryLabels, Word, method_word,
 };
 
 /// Seconds. A queue of minutes is normal here, so the buckets reach far.
@@ -37,6 +37,7 @@ pub struct Metrics {
     upstream_429: Family<LimitLabels, Counter>,
     retries: Family<RetryLabels, Counter>,
     refusals: Family<ReasonLabel, Counter>,
+    probes: Family<ProbeLabels, Counter>,
     queue_depth: Family<BudgetLabel, Gauge>,
     budget_used: Family<BudgetLabel, Gauge>,
     budget_limit: Family<BudgetLabel, Gauge>,
@@ -113,7 +114,7 @@ pub struct Gauges {
 }
 
 /// The states that a credential may be in, as metrics spell them.
-const CREDENTIAL_STATES: [&str; 3] = ["ready", "stale", "missing"];
+const CREDENTIAL_STATES: [&str; 4] = ["ready", "stale", "rejected", "missing"];
 
 fn histogram() -> Histogram {
     Histogram::new(BUCKETS)
@@ -142,6 +143,7 @@ impl Metrics {
             grants: Family::default(),
             upstream_429: Family::default(),
             refusals: Family::default(),
+            probes: Family::default(),
             queue_depth: Family::default(),
             budget_used: Family::default(),
             budget_limit: Family::default(),
@@ -181,6 +183,11 @@ impl Metrics {
             "omnigate_refusals",
             "Calls that omnigate answered itself",
             self.refusals.clone(),
+        );
+        r.register(
+            "omnigate_credential_probes",
+            "Times that Omni was asked whether a key is good",
+            self.probes.clone(),
         );
         r.register("omnigate_upstream_429", "429s of Omni's limit", self.upstream_429.clone());
         r.register("omnigate_retries", "Calls sent once more", self.retries.clone());
@@ -243,6 +250,12 @@ impl Metrics {
     /// omnigate answered a call itself; `reason` is the problem's stable name.
     pub fn refused(&self, reason: &'static str) {
         self.refusals.get_or_create(&ReasonLabel { reason: Word(reason) }).inc();
+    }
+
+    /// Omni was asked who a key is.
+    pub fn probed(&self, credential: &CredentialId, outcome: Probe) {
+        let credential = credential.as_str().into();
+        self.probes.get_or_create(&ProbeLabels { credential, outcome: outcome.word() }).inc();
     }
 
     /// Everything in the OpenMetrics text format, with `gauges` as they stand now.

@@ -14,6 +14,7 @@ mod harness;
 mod hygiene;
 mod limit;
 mod queue;
+mod revocation;
 mod shaping;
 mod shaping_bound;
 mod shaping_keys;

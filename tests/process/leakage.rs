@@ -119,7 +119,7 @@ async fn no_credential_is_ever_logged_or_told() {
     let broken = format!("{} {}", key().token(), second.token());
     house.keep(&Key::new(KeyKind::Organization, "broken", &broken));
     gateway.signal(Signal::HUP);
-    gateway.says("credential not refreshed").await;
+    gateway.says("credential not readable").await;
     told += &gateway.get("/api/v1/whoami").await.text();
     for page in ["/livez", "/readyz", "/metrics", "/none"] {
         told += &gateway.admin(page).await.text();

@@ -9,6 +9,7 @@ use crate::config::resolve::budgets::Budgets;
 use crate::config::resolve::secrets::{self, Stores};
 use crate::config::resolve::{Notes, Surroundings, name_is_plain};
 use crate::credential::{CredentialSettings, Kind, OnMissing, Source};
+use crate::shape::Key;
 
 /// The credentials of a file.
 pub(super) struct Credentials<'a> {
@@ -24,6 +25,17 @@ pub(super) struct Known<'a> {
     pub(super) budgets: Option<Vec<BudgetId>>,
     pub(super) secret: Option<&'a At<TextOr<Secret>>>,
     pub(super) source: Option<Source>,
+}
+
+impl Credentials<'_> {
+    /// Who pays when Omni is asked whether a key is good.
+    pub(super) fn probes(&self) -> Vec<Key> {
+        let key = |(name, known): (&&str, &Known<'_>)| {
+            let credential = CredentialId::new(*name);
+            Some(Key { credential, budgets: known.budgets.clone()? })
+        };
+        self.known.iter().filter_map(key).collect()
+    }
 }
 
 pub(super) fn resolve<'a>(

@@ -67,6 +67,7 @@ pub(super) fn resolve(file: &File, around: &Surroundings<'_>, notes: &mut Notes)
         upstream: upstream?,
         replay: replay?,
         callers: callers?,
+        probes: credentials.probes(),
         credentials: credentials.settings?,
         budgets: budgets.settings?,
         routes: routes?,

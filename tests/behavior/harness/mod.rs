@@ -87,9 +87,10 @@ pub(crate) struct House {
     server: Server,
     stop: CancellationToken,
     connections: Mutex<JoinSet<()>>,
+    keys: Mutex<JoinSet<()>>,
     config: Config,
     transit: Duration,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl Plan {
@@ -150,6 +151,7 @@ impl House {
             server: Server::new(ServerSettings::new(listen)),
             stop: CancellationToken::new(),
             connections: Mutex::default(),
+            keys: Mutex::default(),
             config,
             transit,
             folder,
@@ -174,8 +176,9 @@ impl House {
     }
 
     async fn kill(self) -> (TempDir, Config, FakeOmni, Duration) {
-        let Self { omni, rooms, connections, config, transit, folder, .. } = self;
+        let Self { omni, rooms, connections, keys, config, transit, folder, .. } = self;
         connections.into_inner().unwrap().shutdown().await;
+        keys.into_inner().unwrap().shutdown().await;
         // Whoever is left holds the lock of the state folder.
         let last = Arc::downgrade(&rooms.shaper);
         drop(rooms);
@@ -183,6 +186,20 @@ impl House {
             tokio::task::yield_now().await;
         }
         (folder, config, omni, transit)
+    }
+
+    /// From now on looks after the keys, as a gateway that serves does. Files are looked at every
+    /// 5 s, which costs long tests their time.
+    pub(crate) fn keep_keys(&self) {
+        let keep = self.rooms.clone().keep_keys(self.stop.clone());
+        self.keys.lock().unwrap().spawn(keep);
+    }
+
+    /// Puts another secret where a credential's is.
+    pub(crate) fn write_secret(&self, name: &str, secret: &str) {
+        let (path, next) = (self.folder.path().join(name), self.folder.path().join("next"));
+        std::fs::write(&next, secret).unwrap();
+        std::fs::rename(next, path).unwrap();
     }
 
     /// A caller on a connection of its own.
