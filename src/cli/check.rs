@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use crate::cli::CONFIG;
 use crate::config::{self, Config, Report};
 
-/// Says what is wrong with a config file, all of it at once; exits 78 if anything is.
+/// Says what is wrong with a config file, all of it at once; exits 78 if anything is. Warnings
+/// alone do not change the exit.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CheckArgs {
     /// The config file; looked for in the usual places where it is not named.
@@ -28,6 +29,9 @@ pub fn run(args: CheckArgs) -> ExitCode {
     };
     match config::load(&path) {
         Ok(config) => {
+            if let Some(warnings) = &config.warnings {
+                show(warnings);
+            }
             println!("{}: {}", path.display(), summary(&config));
             ExitCode::SUCCESS
         }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::app::{Gateway, Signals, StartError};
 use crate::cli::{CONFIG, OK, UNAVAILABLE, block_on, check};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Report};
 use crate::telemetry;
 
 /// Where the config is.
@@ -31,6 +31,9 @@ pub(crate) fn run(args: ServeArgs) -> ExitCode {
         }
     };
     telemetry::start_log(&config.telemetry);
+    for warning in config.warnings.iter().flat_map(Report::lines) {
+        warn!(warning, "config");
+    }
     block_on(async {
         match serve(config, &path).await {
             Ok(()) => ExitCode::from(OK),

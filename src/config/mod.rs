@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use crate::admin::AdminSettings;
 use crate::caller::CallerSettings;
-use crate::config::report::Problems;
+use crate::config::report::{Grade, Problems};
 use crate::config::resolve::{Notes, Surroundings};
 use crate::credential::CredentialSettings;
 use crate::proxy::{ReplaySettings, RouteSettings};
@@ -57,6 +57,8 @@ pub struct Config {
     pub routes: Vec<RouteSettings>,
     /// What is said.
     pub telemetry: TelemetrySettings,
+    /// What does not stop a start and may still not be meant, if there is anything.
+    pub warnings: Option<Report>,
 }
 
 /// Reads and resolves a config file. Nothing is bound, and no secret is read.
@@ -67,7 +69,7 @@ pub fn load(path: &Path) -> Result<Config, Report> {
     let unreadable = |why: String, help: &str| {
         let mut problems = Problems::default();
         problems.whole(why).help(help);
-        Report::new(path, "", &[], problems)
+        Report::new(Grade::Error, path, "", &[], problems)
     };
     let bytes = std::fs::read(path).map_err(|error| {
         unreadable(format!("the config cannot be read: {error}"), "see whether the path is right")
@@ -100,5 +102,9 @@ fn parse_in(
     let mut notes = Notes::default();
     let file = tree::read(text, &mut notes.problems, &mut notes.hidden);
     let config = file.and_then(|file| resolve::resolve(&file, &around, &mut notes));
-    config.ok_or_else(|| Report::new(path, text, &notes.hidden.0, notes.problems))
+    let Notes { problems, warnings, hidden } = notes;
+    let report = |grade, found| Report::new(grade, path, text, &hidden.0, found);
+    let mut config = config.ok_or_else(|| report(Grade::Error, problems))?;
+    config.warnings = (!warnings.is_empty()).then(|| report(Grade::Warning, warnings));
+    Ok(config)
 }

@@ -13,7 +13,8 @@ const WIDEST: usize = 120;
 const BEFORE: usize = 40;
 const TAB: usize = 4;
 
-/// One thing that is wrong.
+/// One thing that is wrong, or looks wrong.
+#[derive(Clone)]
 pub(super) struct Problem {
     /// The bytes of the file that it is about; `None` for the file as a whole.
     pub(super) span: Option<Range<usize>>,
@@ -22,7 +23,16 @@ pub(super) struct Problem {
     pub(super) help: Option<String>,
 }
 
-/// The problems found so far.
+/// How bad the problems of a report are.
+#[derive(Clone, Copy)]
+pub(super) enum Grade {
+    /// There is no config.
+    Error,
+    /// There is one, and it may not do what is meant.
+    Warning,
+}
+
+/// The problems found so far, all of one grade.
 #[derive(Default)]
 pub(super) struct Problems(Vec<Problem>);
 
@@ -69,11 +79,13 @@ impl Problem {
     }
 }
 
-/// Everything that is wrong with one config file.
+/// Everything that is wrong with one config file, or else all its warnings.
 ///
 /// `Display` gives plain text for people, `Debug` the same. Neither shows anything that looks
 /// like a secret, nor a control character of the file.
+#[derive(Clone)]
 pub struct Report {
+    grade: Grade,
     name: String,
     problems: Vec<Problem>,
     excerpts: Vec<Option<Excerpt>>,
@@ -81,7 +93,13 @@ pub struct Report {
 
 impl Report {
     /// Reports problems with the text of the file; what lies in `hidden` is blotted out.
-    pub(super) fn new(path: &Path, text: &str, hidden: &[Range<usize>], found: Problems) -> Self {
+    pub(super) fn new(
+        grade: Grade,
+        path: &Path,
+        text: &str,
+        hidden: &[Range<usize>],
+        found: Problems,
+    ) -> Self {
         let mut problems = found.0;
         let place = |p: &Problem| p.span.as_ref().map_or(usize::MAX, |span| span.start);
         problems.sort_by_key(place);
@@ -89,12 +107,23 @@ impl Report {
             .iter()
             .map(|problem| Some(Excerpt::of(text, hidden, problem.span.as_ref()?)))
             .collect();
-        Self { name: blot::blot(&path.display().to_string()), problems, excerpts }
+        Self { grade, name: blot::blot(&path.display().to_string()), problems, excerpts }
     }
 
     /// How many problems there are; at least one.
     pub fn count(&self) -> usize {
         self.problems.len()
+    }
+
+    /// One line for each problem, for a log: `omnigate.toml:12:14: what is wrong`.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.problems.iter().zip(&self.excerpts).map(|(problem, excerpt)| {
+            let message = blot::blot(&problem.message);
+            match excerpt {
+                Some(e) => format!("{}:{}:{}: {message}", self.name, e.number, e.column),
+                None => format!("{}: {message}", self.name),
+            }
+        })
     }
 
     /// The same text with colours, for a terminal.
@@ -109,10 +138,14 @@ impl Report {
     }
 
     fn render(&self, f: &mut fmt::Formatter<'_>, style: &Style) -> fmt::Result {
-        let Style { error, rule, help, strong, off } = style;
+        let Style { error, warning, rule, help, strong, off } = style;
+        let (word, label, color) = match self.grade {
+            Grade::Error => ("problem", format!("{error}error{off}"), error),
+            Grade::Warning => ("warning", format!("{warning}warning{off}"), warning),
+        };
         for (problem, excerpt) in self.problems.iter().zip(&self.excerpts) {
             let message = blot::blot(&problem.message);
-            writeln!(f, "{error}error{off}{strong}: {message}{off}")?;
+            writeln!(f, "{label}{strong}: {message}{off}")?;
             let gutter = excerpt.as_ref().map_or(1, |e| e.number.to_string().len());
             let blank = " ".repeat(gutter);
             match excerpt {
@@ -122,7 +155,7 @@ impl Report {
                     writeln!(f, "{blank} {rule}|{off}")?;
                     writeln!(f, "{rule}{} |{off} {}", e.number, e.line)?;
                     let (pad, caret) = (" ".repeat(e.pad), "^".repeat(e.width));
-                    writeln!(f, "{blank} {rule}|{off} {pad}{error}{caret}{off}")?;
+                    writeln!(f, "{blank} {rule}|{off} {pad}{color}{caret}{off}")?;
                 }
             }
             // A way out may be several lines of TOML.
@@ -136,7 +169,7 @@ impl Report {
             f.write_char('\n')?;
         }
         let (count, s) = (self.count(), if self.count() == 1 { "" } else { "s" });
-        write!(f, "{strong}{count} problem{s} in {}{off}", self.name)
+        write!(f, "{strong}{count} {word}{s} in {}{off}", self.name)
     }
 }
 
@@ -157,15 +190,17 @@ impl std::error::Error for Report {}
 /// Escape sequences.
 struct Style {
     error: &'static str,
+    warning: &'static str,
     rule: &'static str,
     help: &'static str,
     strong: &'static str,
     off: &'static str,
 }
 
-const PLAIN: Style = Style { error: "", rule: "", help: "", strong: "", off: "" };
+const PLAIN: Style = Style { error: "", warning: "", rule: "", help: "", strong: "", off: "" };
 const COLORED: Style = Style {
     error: "\u{1b}[1;31m",
+    warning: "\u{1b}[1;33m",
     rule: "\u{1b}[1;34m",
     help: "\u{1b}[1;36m",
     strong: "\u{1b}[1m",
@@ -173,6 +208,7 @@ const COLORED: Style = Style {
 };
 
 /// One line of the file, fit to be shown, and where its caret goes.
+#[derive(Clone)]
 struct Excerpt {
     /// From 1.
     number: usize,
@@ -285,7 +321,7 @@ mod tests {
         let start = text.find(needle).unwrap();
         let mut problems = Problems::default();
         problems.at(&(start..start + needle.len()), "it is wrong").help("mend it");
-        Report::new(Path::new("a.toml"), text, &[], problems).to_string()
+        Report::new(Grade::Error, Path::new("a.toml"), text, &[], problems).to_string()
     }
 
     /// The column of the caret and the line above it.
@@ -311,10 +347,27 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_reads_like_a_problem() {
+        let text = "a = 1\nb = 'x'\n";
+        let mut found = Problems::default();
+        found.at(&(10..13), "it is odd");
+        let report = Report::new(Grade::Warning, Path::new("a.toml"), text, &[], found);
+        let expected = "warning: it is odd
+ --> a.toml:2:5
+  |
+2 | b = 'x'
+  |     ^^^
+
+1 warning in a.toml";
+        assert_eq!(report.to_string(), expected);
+        assert!(report.lines().eq(["a.toml:2:5: it is odd"]));
+    }
+
+    #[test]
     fn a_problem_with_the_whole_file_has_no_line() {
         let mut problems = Problems::default();
         problems.whole("nothing in it");
-        let shown = Report::new(Path::new("a.toml"), "", &[], problems).to_string();
+        let shown = Report::new(Grade::Error, Path::new("a.toml"), "", &[], problems).to_string();
         assert_eq!(shown, "error: nothing in it\n --> a.toml\n\n1 problem in a.toml");
     }
 
@@ -355,7 +408,8 @@ mod tests {
         for (span, column) in [(9..9, 6), (6..6, 6), (2..2, 2)] {
             let mut problems = Problems::default();
             problems.at(&span, "cut off");
-            let shown = Report::new(Path::new("a.toml"), "a = 'x", &[], problems).to_string();
+            let shown =
+                Report::new(Grade::Error, Path::new("a.toml"), "a = 'x", &[], problems).to_string();
             assert_eq!(caret(&shown), ("a = 'x".into(), column, 1));
         }
     }

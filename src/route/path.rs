@@ -19,7 +19,8 @@ const MAX_ROUNDS: usize = 3;
 /// in upper case; of the other characters, those that may stand in a path stay as they were sent
 /// (`+` and `%2B` mean different things to some servers) and `"<>[]^{|}` and the backtick are
 /// escaped. There is no dot segment, empty segment, backslash or control character in it, however
-/// often it is decoded. Letter case and a trailing slash are kept, and they count.
+/// often it is decoded. Letter case and a trailing slash are kept and sent, although routes and
+/// Omni take no notice of them.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CanonicalPath {
     text: Box<str>,
@@ -358,6 +359,7 @@ mod tests {
             "/api/v1/labels/Q1%3F",
             "/api/v1/models/m/view/a%2Fb/field/c",
             "/api/v1/labels/50%2520",
+            "/API/v1/Labels/a%2Fb/",
         ] {
             assert!(CanonicalPath::parse(raw).unwrap().has_escaped_separator(), "{raw}");
         }
@@ -373,7 +375,7 @@ mod tests {
             "/api/v1/models/m%2Fx/branch/b",
             "/api/v1/labels/a%2Fb/c",
             "/api/v1/models/m/view/a%2Fb/field/c%2Fd",
-            "/api/v1/labels/a%2Fb/",
+            "/api/v1/labels/a%2Fb/c/",
             "/api/v1/x%2Flabels/a",
         ] {
             assert_eq!(refused(raw), BadPath::EscapedSeparator, "{raw}");

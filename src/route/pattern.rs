@@ -1,16 +1,22 @@
 //! What a route matches.
 
+use std::borrow::Cow;
+
 use http::Method;
 
 use super::path::{BadPath, CanonicalPath, is_unreserved};
 
 /// A path in matchit's syntax, such as `/api/v1/documents/{identifier}` or `/api/v1/{*rest}`.
 ///
-/// It can be matched: what stands outside its parameters is canonical. Letter case and a trailing
-/// slash count. A wildcard also takes the empty rest: `/api/{*rest}` takes `/api/`, not `/api`.
+/// It can be matched: what stands outside its parameters is canonical. ASCII letter case and one
+/// trailing slash do not count, neither here nor in a call, because Omni's server ignores them: a
+/// call that goes past a route in other letters would be served all the same. A wildcard also takes
+/// the empty rest: `/api/{*rest}` takes `/api/` and so `/api`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
+    /// What calls are held against.
+    folded: String,
     wildcard: bool,
 }
 
@@ -69,13 +75,14 @@ impl Pattern {
         if path.as_str() != plain {
             return Err(PatternError::Spelling);
         }
+        let folded = fold(text).into_owned();
         // matchit has the last word on its own syntax.
-        matchit::Router::new().insert(text, ()).map_err(|error| match error {
+        matchit::Router::new().insert(&folded, ()).map_err(|error| match error {
             matchit::InsertError::InvalidParamSegment => PatternError::TwoParameters,
             matchit::InsertError::InvalidCatchAll => PatternError::Wildcard,
             _ => PatternError::Parameter,
         })?;
-        Ok(Self { text: text.to_owned(), wildcard: text.contains("{*") })
+        Ok(Self { text: text.to_owned(), folded, wildcard: text.contains("{*") })
     }
 
     /// The pattern as it stands in the config.
@@ -88,15 +95,20 @@ impl Pattern {
         self.wildcard
     }
 
+    /// The pattern that a folded path is held against.
+    pub(super) fn folded(&self) -> &str {
+        &self.folded
+    }
+
     /// Whether it takes exactly the paths that the other one takes, whatever the parameters' names.
     pub(super) fn same_paths(&self, other: &Self) -> bool {
-        let shape = |pattern: &Self| with_parameters_as("{}", &pattern.text);
+        let shape = |pattern: &Self| with_parameters_as("{}", &pattern.folded);
         self.wildcard == other.wildcard && shape(self) == shape(other)
     }
 
-    /// For a wildcard, the pattern of the empty rest: `/api/` for `/api/{*rest}`.
+    /// For a wildcard, the folded pattern of the empty rest: `/api` for `/api/{*rest}`.
     pub(super) fn empty_rest(&self) -> Option<&str> {
-        self.text.split_once("{*").map(|(before, _)| before)
+        self.folded.split_once("{*").map(|(before, _)| without_trailing_slash(before))
     }
 }
 
@@ -114,6 +126,24 @@ impl Methods {
             }
         }
     }
+}
+
+/// A path or pattern as it is matched: in lower case and without a trailing slash.
+///
+/// The names of parameters are folded along, since nobody asks for them. Escapes are too, on both
+/// sides alike, and stay the same escapes.
+pub(super) fn fold(text: &str) -> Cow<'_, str> {
+    let text = without_trailing_slash(text);
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// The root keeps its slash.
+fn without_trailing_slash(path: &str) -> &str {
+    path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path)
 }
 
 /// The pattern with `mark` in place of each parameter.
@@ -196,10 +226,29 @@ mod tests {
     }
 
     #[test]
+    fn a_fold_has_no_capital_and_no_trailing_slash() {
+        for (text, folded) in [
+            ("/", "/"),
+            ("/A/", "/a"),
+            ("/a", "/a"),
+            ("/%C3%A9", "/%c3%a9"),
+            ("/A/{*R}", "/a/{*r}"),
+        ] {
+            assert_eq!(fold(text), folded, "{text}");
+        }
+        let empty_rest = |text| Pattern::parse(text).unwrap().empty_rest().map(str::to_owned);
+        assert_eq!(empty_rest("/{*rest}").as_deref(), Some("/"));
+        assert_eq!(empty_rest("/API/{*rest}").as_deref(), Some("/api"));
+        assert_eq!(empty_rest("/api/{rest}"), None);
+    }
+
+    #[test]
     fn names_of_parameters_do_not_tell_patterns_apart() {
         let same = |a, b| Pattern::parse(a).unwrap().same_paths(&Pattern::parse(b).unwrap());
         assert!(same("/a/{x}/b/{y}", "/a/{longer}/b/{z}"));
         assert!(same("/{*a}", "/{*rest}"));
+        assert!(same("/A/{x}/", "/a/{X}"));
+        assert!(same("/caf%C3%A9/{*a}", "/CAF%C3%A9/{*b}"));
         assert!(!same("/a/{x}", "/a/x"));
         assert!(!same("/{x}", "/{*x}"));
     }

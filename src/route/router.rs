@@ -7,7 +7,7 @@ use http::Method;
 use crate::base::RouteId;
 
 use super::path::CanonicalPath;
-use super::pattern::{Methods, Pattern};
+use super::pattern::{Methods, Pattern, fold};
 
 /// How many routes are named to a caller whose path has none.
 const NEAREST: usize = 3;
@@ -16,7 +16,8 @@ const NEAREST: usize = 3;
 ///
 /// Among the routes that take the call's method, a pattern without a wildcard goes before every
 /// pattern with one; among equals the more specific goes first, as matchit has it. So a `POST` to a
-/// path whose own route lists `GET` alone falls through to the `/{*rest}` that takes it.
+/// path whose own route lists `GET` alone falls through to the `/{*rest}` that takes it. ASCII
+/// letter case and one trailing slash do not count, as [`Pattern`] says.
 #[derive(Debug)]
 pub struct Router {
     routes: Vec<(RouteId, Pattern, Methods)>,
@@ -92,16 +93,17 @@ impl Router {
 
     /// Says which route a call takes.
     pub fn find(&self, method: &Method, path: &CanonicalPath) -> Found {
+        let folded = fold(path.as_str());
         let index = match *method {
             Method::CONNECT | Method::TRACE => None,
-            _ => self.tree(method).at(path.as_str()),
+            _ => self.tree(method).at(&folded),
         };
         match index {
             Some(index) if path.has_escaped_separator() && self.routes[index].1.is_wildcard() => {
                 Found::EscapedSeparator
             }
             Some(index) => Found::Route(index),
-            None => self.missed(path),
+            None => self.missed(&folded),
         }
     }
 
@@ -109,12 +111,12 @@ impl Router {
         self.listed.iter().find(|(m, _)| m == method).map_or(&self.other, |(_, tree)| tree)
     }
 
-    fn missed(&self, path: &CanonicalPath) -> Found {
-        let takes = |(_, tree): &&(Method, Tree)| tree.at(path.as_str()).is_some();
+    fn missed(&self, folded: &str) -> Found {
+        let takes = |(_, tree): &&(Method, Tree)| tree.at(folded).is_some();
         let allowed: Vec<Method> =
             self.listed.iter().filter(takes).map(|(method, _)| method.clone()).collect();
         if allowed.is_empty() {
-            Found::Nothing { nearest: self.nearest(path.as_str()) }
+            Found::Nothing { nearest: self.nearest(folded) }
         } else {
             Found::MethodNotAllowed(allowed)
         }
@@ -122,9 +124,9 @@ impl Router {
 
     /// The routes whose patterns share the longest beginning with the path. Linear in its length,
     /// because anybody can ask.
-    fn nearest(&self, path: &str) -> Vec<RouteId> {
+    fn nearest(&self, folded: &str) -> Vec<RouteId> {
         let shared = |pattern: &Pattern| {
-            pattern.as_str().bytes().zip(path.bytes()).take_while(|(a, b)| a == b).count()
+            pattern.folded().bytes().zip(folded.bytes()).take_while(|(a, b)| a == b).count()
         };
         let mut near: Vec<(usize, &RouteId)> =
             self.routes.iter().map(|(id, pattern, _)| (shared(pattern), id)).collect();
@@ -179,17 +181,17 @@ impl Tree {
 
     fn plant(&mut self, pattern: &Pattern, at: usize) -> Result<(), matchit::InsertError> {
         match pattern.empty_rest() {
-            None => self.exact.insert(pattern.as_str(), at),
+            None => self.exact.insert(pattern.folded(), at),
             Some(empty_rest) => {
                 // matchit's wildcard takes at least one character.
                 self.wild.insert(empty_rest, at)?;
-                self.wild.insert(pattern.as_str(), at)
+                self.wild.insert(pattern.folded(), at)
             }
         }
     }
 
-    fn at(&self, path: &str) -> Option<usize> {
-        let found = self.exact.at(path).or_else(|_| self.wild.at(path));
+    fn at(&self, folded: &str) -> Option<usize> {
+        let found = self.exact.at(folded).or_else(|_| self.wild.at(folded));
         found.ok().map(|found| *found.value)
     }
 }
@@ -247,12 +249,15 @@ mod tests {
         let router = router(&all);
         for (path, pattern) in [
             ("/api/v1/documents", "/api/v1/documents"),
-            ("/api/v1/documents/", "/api/v1/documents/{*rest}"),
+            ("/api/v1/documents/", "/api/v1/documents"),
+            ("/API/v1/Documents", "/api/v1/documents"),
+            ("/api/v1/documents/NEW/", "/api/v1/documents/new"),
+            ("/api/v1/documents/New-1/", "/api/v1/documents/{id}"),
+            ("/api/v1/DOCUMENTS/7/move/", "/api/v1/documents/{*rest}"),
             ("/api/v1/documents/new", "/api/v1/documents/new"),
             ("/api/v1/documents/7", "/api/v1/documents/{id}"),
             ("/api/v1/documents/7/move", "/api/v1/documents/{*rest}"),
             ("/api/v1/folders", "/{*rest}"),
-            ("/api/v1/Documents", "/{*rest}"),
             ("/", "/{*rest}"),
         ] {
             assert_eq!(taker(&router, "GET", path), pattern, "{path}");
@@ -297,7 +302,7 @@ mod tests {
         assert_eq!(nearest, [RouteId::new("/api/v1/documents"), RouteId::new("/api/v1/folders")]);
         assert_eq!(find(&router, "GET", "/x"), Found::Nothing { nearest: vec![] });
         assert_eq!(
-            find(&router, "GET", "/api/v1/documents/"),
+            find(&router, "GET", "/API/v1/documents/7"),
             Found::Nothing {
                 nearest: vec![RouteId::new("/api/v1/documents"), RouteId::new("/api/v1/folders")]
             }
@@ -337,7 +342,10 @@ mod tests {
         assert_eq!(collide(("/a/{x}/{*y}", "GET"), ("/a/{*y}", "GET")), message);
         assert_eq!(collide(("/a{x}", "GET"), ("/{x}b", "GET")), message);
         assert_eq!(collide(("/a", "GET"), ("/a", "POST")), None);
-        assert_eq!(collide(("/a", "GET"), ("/a/", "GET")), None);
+        assert_eq!(collide(("/a", "GET"), ("/A/", "GET")), message);
+        assert_eq!(collide(("/a/{x}/b", "GET"), ("/a/{Y}/B/", "GET")), message);
+        assert_eq!(collide(("/a/{*x}", "GET"), ("/A/{*y}", "GET")), message);
+        assert_eq!(collide(("/a", "GET"), ("/A/", "POST")), None);
         assert_eq!(collide(("/a/{*rest}", "GET"), ("/a/", "GET")), None);
     }
 
@@ -347,13 +355,50 @@ mod tests {
         assert_eq!(Router::new(same.to_vec()).unwrap_err().len(), 2);
     }
 
+    #[test]
+    fn a_wildcard_takes_the_empty_rest_with_and_without_its_slash() {
+        let router = router(&[("/api/{*rest}", "*")]);
+        for path in ["/api", "/api/", "/Api", "/API/", "/api/a/"] {
+            assert_eq!(taker(&router, "GET", path), "/api/{*rest}", "{path}");
+        }
+        assert_eq!(taker(&router, "GET", "/"), "-");
+        assert_eq!(taker(&router, "GET", "/apis"), "-");
+    }
+
+    #[test]
+    fn other_letters_are_no_way_around_a_route() {
+        let all = [("/{*rest}", "*"), ("/api/scim/v2/{*rest}", "*"), ("/mcp/https/", "POST")];
+        let router = router(&all);
+        for path in ["/API/SCIM/v2/Users", "/api/sCIM/V2", "/Api/Scim/V2/users/1/"] {
+            assert_eq!(taker(&router, "GET", path), "/api/scim/v2/{*rest}", "{path}");
+        }
+        for path in ["/mcp/https", "/MCP/HTTPS/"] {
+            assert_eq!(taker(&router, "POST", path), "/mcp/https/", "{path}");
+        }
+    }
+
+    #[test]
+    fn a_separator_is_let_through_in_any_letters_but_under_no_wildcard() {
+        let path = "/API/v1/Labels/A%2Fb/";
+        let wild = router(&[("/api/v1/labels/{*rest}", "*")]);
+        assert_eq!(find(&wild, "GET", path), Found::EscapedSeparator);
+        let exact = router(&[("/{*rest}", "*"), ("/api/v1/labels/{name}", "GET")]);
+        assert_eq!(taker(&exact, "GET", path), "/api/v1/labels/{name}");
+    }
+
     /// Says whether a pattern takes a path, the slow and plain way.
     fn takes(pattern: &str, path: &str) -> bool {
-        let (mut wanted, mut found) = (pattern.split('/'), path.split('/'));
+        let parts = |text: &str| -> Vec<String> {
+            let text = text.to_ascii_lowercase();
+            let text = text.strip_suffix('/').unwrap_or(&text);
+            text.split('/').map(str::to_owned).collect()
+        };
+        let (wanted, found) = (parts(pattern), parts(path));
+        let (mut wanted, mut found) = (wanted.iter(), found.iter());
         loop {
             match (wanted.next(), found.next()) {
                 (None, None) => return true,
-                (Some(wild), Some(_)) if wild.starts_with("{*") => return true,
+                (Some(wild), _) if wild.starts_with("{*") => return true,
                 (Some(one), Some(text)) if one.starts_with('{') && !text.is_empty() => {}
                 (Some(same), Some(text)) if same == text => {}
                 _ => return false,
@@ -361,13 +406,29 @@ mod tests {
         }
     }
 
+    /// The same path or pattern in other letters, and perhaps with another end.
+    fn turned(text: &str, case: u64, slash: bool) -> String {
+        let (body, wild) = text.split_at(text.find("{*").unwrap_or(text.len()));
+        let body = body.chars().enumerate().map(|(at, c)| match case >> (at % 64) & 1 {
+            1 => c.to_ascii_uppercase(),
+            _ => c.to_ascii_lowercase(),
+        });
+        let body: String = body.collect();
+        match body.strip_suffix('/') {
+            _ if !wild.is_empty() => body + wild,
+            Some(bare) if slash && !bare.is_empty() => bare.to_owned(),
+            None if slash => body + "/",
+            Some(_) | None => body,
+        }
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(256))]
+        #![proptest_config(ProptestConfig::with_cases(512))]
 
         #[test]
         fn a_route_is_found_exactly_when_some_pattern_takes_the_path(
-            patterns in prop::collection::vec("(/(a|b|\\{x\\})){1,4}(/|/\\{\\*r\\})?", 1..6),
-            path in "(/(a|b|c)){1,5}/?",
+            patterns in prop::collection::vec("(/(a|B|\\{x\\})){1,4}(/|/\\{\\*r\\})?", 1..6),
+            path in "(/(a|A|b|c)){1,5}/?",
         ) {
             let routes = patterns.iter().map(|p| route(p, p, "GET")).collect();
             if let Ok(router) = Router::new(routes) {
@@ -376,6 +437,29 @@ mod tests {
                 prop_assert_eq!(any, found != "-");
                 prop_assert!(!any || takes(found, &path));
             }
+        }
+
+        #[test]
+        fn neither_letter_case_nor_a_trailing_slash_changes_the_route(
+            patterns in prop::collection::vec("(/(a|B|\\{x\\})){0,3}(/|/\\{\\*r\\})", 1..6),
+            path in "(/(a|b|c|%C3%A9)){0,4}/?",
+            (case, slash) in any::<(u64, bool)>(),
+        ) {
+            let routes = patterns.iter().map(|p| route(p, p, "GET")).collect();
+            if let (Ok(router), false) = (Router::new(routes), path.is_empty()) {
+                let other = turned(&path, case, slash);
+                prop_assert_eq!(find(&router, "GET", &path), find(&router, "GET", &other), "{}", other);
+            }
+        }
+
+        #[test]
+        fn a_pattern_in_other_letters_collides_with_itself(
+            pattern in "(/(a|b|\\{x\\})){1,4}(/|/\\{\\*r\\})?",
+            (case, slash) in any::<(u64, bool)>(),
+        ) {
+            let other = turned(&pattern, case, slash);
+            let both = vec![route("one", &pattern, "GET"), route("two", &other, "*")];
+            prop_assert!(Router::new(both).is_err(), "{} {}", pattern, other);
         }
     }
 }

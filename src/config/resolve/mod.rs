@@ -5,6 +5,7 @@
 
 mod budgets;
 mod callers;
+mod catalogue;
 mod credentials;
 mod keys;
 mod listen;
@@ -27,10 +28,11 @@ use crate::config::file::File;
 use crate::config::report::Problems;
 use crate::config::units::Period;
 
-/// What is wrong, and what must not be shown.
+/// What is wrong, what looks wrong, and what must not be shown.
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) problems: Problems,
+    pub(super) warnings: Problems,
     pub(super) hidden: Hidden,
 }
 
@@ -48,7 +50,8 @@ impl Surroundings<'_> {
     }
 }
 
-/// Resolves a whole file; `None` exactly when there is at least one problem.
+/// Resolves a whole file; `None` exactly when there is at least one problem. Warnings stay in the
+/// notes.
 pub(super) fn resolve(file: &File, around: &Surroundings<'_>, notes: &mut Notes) -> Option<Config> {
     let state_dir = state_dir(file, around, notes);
     let (server, admin) = listen::resolve(file, around, notes);
@@ -72,6 +75,7 @@ pub(super) fn resolve(file: &File, around: &Surroundings<'_>, notes: &mut Notes)
         budgets: budgets.settings?,
         routes: routes?,
         telemetry: telemetry?,
+        warnings: None,
     };
     notes.problems.is_empty().then_some(config)
 }

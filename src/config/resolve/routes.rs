@@ -10,7 +10,7 @@ use crate::config::at::At;
 use crate::config::file::{File, Route};
 use crate::config::resolve::budgets::Budgets;
 use crate::config::resolve::credentials::Credentials;
-use crate::config::resolve::{Notes, callers, keys, name_is_plain, some_time};
+use crate::config::resolve::{Notes, callers, catalogue, keys, name_is_plain, some_time};
 use crate::policy::{self, Policy};
 use crate::proxy::RouteSettings;
 use crate::route::{Methods, Pattern, Router};
@@ -50,6 +50,7 @@ pub(super) fn resolve(
         let pattern = said.path.as_ref().and_then(|path| pattern(path, notes));
         if let (Some(path), Some(pattern), Some(methods)) = (&said.path, &pattern, &methods) {
             matched.push(Matched {
+                said,
                 span: &path.span,
                 pattern: pattern.clone(),
                 methods: methods.clone(),
@@ -60,7 +61,10 @@ pub(super) fn resolve(
         routes.push(route(said, pattern, methods, keys, notes));
     }
     keys::told_apart(&charged, budgets, credentials, notes);
-    collisions(&matched, notes);
+    // With a route missing, another would seem to serve its calls.
+    if let Some(router) = router(&matched, notes).filter(|_| matched.len() == said.len()) {
+        catalogue::check(&matched, &router, credentials, notes);
+    }
     routes.into_iter().collect()
 }
 
@@ -155,19 +159,23 @@ fn header(said: &At<String>, notes: &mut Notes) -> Option<HeaderName> {
 }
 
 /// What decides which calls a route takes, and where that stands.
-struct Matched<'a> {
+pub(super) struct Matched<'a> {
+    pub(super) said: &'a Route,
     span: &'a Range<usize>,
-    pattern: Pattern,
+    pub(super) pattern: Pattern,
     methods: Methods,
 }
 
-/// Notes routes that want the same calls.
-fn collisions(routes: &[Matched<'_>], notes: &mut Notes) {
+/// The router over these routes; `None` after routes were noted that want the same calls.
+fn router(routes: &[Matched<'_>], notes: &mut Notes) -> Option<Router> {
     // Told apart by their places: a name may be missing, or stand there twice.
     let table = routes.iter().enumerate().map(|(at, route)| {
         (RouteId::new(at.to_string()), route.pattern.clone(), route.methods.clone())
     });
-    let Err(collisions) = Router::new(table.collect()) else { return };
+    let collisions = match Router::new(table.collect()) {
+        Ok(router) => return Some(router),
+        Err(collisions) => collisions,
+    };
     let place = |id: &RouteId| id.as_str().parse().ok().and_then(|at: usize| routes.get(at));
     for collision in collisions {
         let pair = place(&collision.first).zip(place(&collision.second));
@@ -180,4 +188,5 @@ fn collisions(routes: &[Matched<'_>], notes: &mut Notes) {
                 .help("give them different paths, or methods that do not overlap");
         }
     }
+    None
 }

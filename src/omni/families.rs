@@ -1,0 +1,115 @@
+//! What is known of whole branches of Omni's paths, endpoints that nobody has heard of included.
+
+use http::Method;
+
+/// Which calls below a path are meant.
+enum Calls {
+    All,
+    Writes,
+}
+
+/// Calls that can do harm that no wildcard route should do by chance: they reach keys, people and
+/// what they may see. `{}` is any one segment.
+const SENSITIVE: &[(&str, Calls)] = &[
+    ("/api/scim", Calls::All),
+    ("/api/v1/api-keys", Calls::All),
+    ("/api/v1/embed/sso", Calls::All),
+    ("/api/unstable/embed/sso", Calls::All),
+    ("/embed", Calls::All),
+    ("/api/v1/users/{}/model-roles", Calls::Writes),
+    ("/api/v1/user-groups/{}/model-roles", Calls::Writes),
+    ("/api/v1/connections", Calls::Writes),
+    ("/api/v1/connection-environments", Calls::Writes),
+];
+
+/// Answers that are true once, or decide about rights.
+const NEVER_KEPT: &[&str] = &[
+    "/api/v1/query",
+    "/api/v1/jobs",
+    "/api/v1/ai/jobs",
+    "/api/v1/dashboards/{}/download",
+    "/api/v1/whoami",
+    "/api/v1/api-keys",
+    MCP,
+];
+
+const MCP: &str = "/mcp";
+
+/// Whether a call to this canonical path is sensitive: no wildcard route should include it by
+/// chance.
+pub fn is_sensitive(method: &Method, path: &str) -> bool {
+    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    SENSITIVE.iter().any(|(branch, calls)| {
+        let meant = match calls {
+            Calls::All => true,
+            Calls::Writes => !reads,
+        };
+        meant && is_below(branch, path)
+    })
+}
+
+/// Whether answers from this canonical path are never kept, whatever the config says.
+pub fn is_never_kept(path: &str) -> bool {
+    NEVER_KEPT.iter().any(|branch| is_below(branch, path))
+}
+
+pub(super) fn is_mcp(path: &str) -> bool {
+    is_below(MCP, path)
+}
+
+/// Whether a path is the branch itself or below it, in any letter case.
+fn is_below(branch: &str, path: &str) -> bool {
+    let mut path = path.split('/');
+    branch.split('/').all(|wanted| {
+        path.next().is_some_and(|found| match wanted {
+            "{}" => !found.is_empty(),
+            _ => wanted.eq_ignore_ascii_case(found),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_has_heard_of_is_as_sensitive_as_its_neighbours() {
+        for (method, path) in [
+            (Method::GET, "/api/scim/v2/ServiceProviderConfig"),
+            (Method::GET, "/API/SCIM/"),
+            (Method::HEAD, "/api/v1/API-keys/k"),
+            (Method::POST, "/api/v1/connections/c/dbt/rotate-signing-key"),
+            (Method::POST, "/api/v1/users/u/model-roles/"),
+            (Method::POST, "/embed/sso/generate-url"),
+        ] {
+            assert!(is_sensitive(&method, path), "{method} {path}");
+        }
+        for (method, path) in [
+            (Method::GET, "/api/v1/connections/c"),
+            (Method::HEAD, "/api/v1/users/u/model-roles"),
+            (Method::POST, "/api/v1/users//model-roles"),
+            (Method::POST, "/api/v1/connectionsx"),
+            (Method::GET, "/api/v1/documents"),
+            (Method::GET, "/x/api/scim"),
+        ] {
+            assert!(!is_sensitive(&method, path), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn what_is_true_once_is_never_kept() {
+        for path in [
+            "/api/v1/query/new",
+            "/api/v1/Jobs/j/status/",
+            "/api/v1/ai/jobs/j/vis",
+            "/api/v1/dashboards/d/download",
+            "/mcp",
+            "/api/v1/whoami/",
+        ] {
+            assert!(is_never_kept(path), "{path}");
+        }
+        for path in ["/api/v1/documents", "/api/v1/ai/conversations", "/api/v1/dashboards/d", "/"] {
+            assert!(!is_never_kept(path), "{path}");
+        }
+    }
+}
