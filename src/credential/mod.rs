@@ -2,6 +2,7 @@
 
 mod dir;
 mod env;
+mod exec;
 mod file;
 mod keyring;
 mod life;
@@ -10,6 +11,7 @@ mod standing;
 mod store;
 mod token;
 
+pub use exec::{BadAnswer, Ending, ExecError, Stream};
 pub use keyring::Credentials;
 pub use life::{Bearer, Credential, OpenError, Turn, Unavailable};
 pub use settings::{

@@ -11,6 +11,7 @@ use secrecy::SecretSlice;
 
 use super::dir::Dir;
 use super::env::Env;
+use super::exec::{ExecError, ExecStore};
 use super::file::File;
 use super::settings::Source;
 use super::token::BadToken;
@@ -66,6 +67,13 @@ pub enum Place {
     File(PathBuf),
     /// A variable of our environment.
     Variable(String),
+    /// What a program prints.
+    Command {
+        /// The program.
+        program: PathBuf,
+        /// The secret's name; `None` where it may not be shown.
+        name: Option<String>,
+    },
 }
 
 /// Why a secret cannot be had. Names the place, and shows nothing of what is there.
@@ -124,6 +132,14 @@ pub enum SecretError {
         /// The time limit.
         after: Duration,
     },
+    /// A program gave no secret.
+    #[error("{place} is no secret: {source}")]
+    Exec {
+        /// Which program.
+        place: Place,
+        /// Why.
+        source: ExecError,
+    },
     /// A name that is none, perhaps because it is the secret itself; so it is not repeated.
     #[error(
         "the name given for the secret is not a plain name; say where the secret is, not what it is"
@@ -137,7 +153,8 @@ pub(super) fn store_for(source: &Source) -> Result<Arc<dyn SecretStore>, SecretE
         Source::Dir { path, name } => Arc::new(Dir::new(path, name)?),
         Source::File { path } => Arc::new(File::new(path)),
         Source::Env { name } => Arc::new(Env::new(name)?),
-        Source::Age { .. } | Source::Exec { .. } | Source::Hashicorp { .. } => {
+        Source::Exec { command, name } => Arc::new(ExecStore::new(command, name)?),
+        Source::Age { .. } | Source::Hashicorp { .. } => {
             return Err(SecretError::BadName);
         }
     })
@@ -154,6 +171,12 @@ impl fmt::Display for Place {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Variable(name) => write!(f, "the variable {name}"),
+            Self::Command { program, name: Some(name) } => {
+                write!(f, "what {} prints for `{name}`", program.display())
+            }
+            Self::Command { program, name: None } => {
+                write!(f, "what {} prints", program.display())
+            }
         }
     }
 }
