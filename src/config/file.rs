@@ -299,6 +299,17 @@ pub(super) struct Route {
     /// Request fields that go upstream besides the usual ones.
     #[serde(default)]
     pub(super) forward_headers: Vec<At<String>>,
+    /// Whether its calls may act for other users than the key's: `deny`, `allow`, or for one alone.
+    pub(super) impersonation: Option<At<TextOr<Pin>>>,
+}
+
+/// The one user for whom a route's calls act.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pin {
+    /// The id of the user's membership.
+    #[schemars(required, extend("x-add" = "pin = \"MEMBERSHIP_ID\""))]
+    pub(super) pin: Option<At<String>>,
 }
 
 /// What is said.

@@ -16,7 +16,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::base::Priority;
-use crate::policy::may_forward;
+use crate::policy::Policy;
 use crate::upstream::Origin;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -93,12 +93,10 @@ pub(crate) fn framing(headers: &HeaderMap) -> Result<Option<u64>, BadFraming> {
 }
 
 /// Takes away all that a caller brought and upstream shall not see, `Host` and `Authorization`
-/// included. `forward` are the fields that the route adds to the allow-list.
-pub(crate) fn scrub_request(headers: &mut HeaderMap, forward: &[HeaderName]) {
+/// included. The route's policy may add to the allow-list.
+pub(crate) fn scrub_request(headers: &mut HeaderMap, policy: &Policy) {
     remove_hop_by_hop(headers);
-    retain(headers, |name| {
-        ALLOWED.contains(name) || is_mcp(name) || forward.contains(name) && may_forward(name)
-    });
+    retain(headers, |name| ALLOWED.contains(name) || is_mcp(name) || policy.forwards(name));
     without_wait(headers);
 }
 
@@ -309,9 +307,9 @@ mod tests {
     }
 
     fn scrubbed(fields: &[(&str, &str)], forward: &[&'static str]) -> HeaderMap {
-        let forward: Vec<_> = forward.iter().map(|name| HeaderName::from_static(name)).collect();
+        let forward_headers = forward.iter().map(|name| HeaderName::from_static(name)).collect();
         let mut headers = headers(fields.iter().copied());
-        scrub_request(&mut headers, &forward);
+        scrub_request(&mut headers, &Policy { forward_headers, ..Policy::default() });
         headers
     }
 
@@ -362,7 +360,7 @@ mod tests {
             for value in connection {
                 all.append(CONNECTION, HeaderValue::from_static(value));
             }
-            scrub_request(&mut all, &[]);
+            scrub_request(&mut all, &Policy::default());
             set_bearer(&mut all, HeaderValue::from_static("Bearer ours"));
             assert_eq!(all, headers([("range", "bytes=0-"), ("authorization", "Bearer ours")]));
         }
@@ -409,7 +407,7 @@ mod tests {
         ] {
             let prefer = |values: &[&'static str]| headers(values.iter().map(|v| ("prefer", *v)));
             let mut all = prefer(fields);
-            scrub_request(&mut all, &[]);
+            scrub_request(&mut all, &Policy::default());
             assert_eq!(all, prefer(rest), "{fields:?}");
         }
     }
@@ -477,7 +475,7 @@ mod tests {
         other.sign(&mut all, Version::HTTP_10);
         assert_eq!(ours.check(&all), Err(Loop));
         assert_eq!(all.get_all(VIA).iter().next_back().unwrap(), &format!("1.0 {}", other.0));
-        scrub_request(&mut all, &[]);
+        scrub_request(&mut all, &Policy::default());
         assert_eq!(all.get_all(VIA).iter().count(), 5);
     }
 
@@ -569,9 +567,9 @@ mod tests {
             let field = |(n, v): &(String, String)| (n.clone(), v.trim_matches('\t').to_owned());
             let fields: Vec<_> = fields.iter().map(field).collect();
             let mut all = headers(fields.iter().map(|(n, v)| (n.as_str(), v.as_str())));
-            let forward: Vec<HeaderName> =
+            let forward_headers =
                 forward.iter().flatten().map(|(name, _)| name.parse().unwrap()).collect();
-            scrub_request(&mut all, &forward);
+            scrub_request(&mut all, &Policy { forward_headers, ..Policy::default() });
             for name in all.keys().map(HeaderName::as_str) {
                 let hop = ["connection", "te", "keep-alive", "transfer-encoding", "upgrade", "trailer"];
                 let told = ["authorization", "cookie", "forwarded", "host"];

@@ -27,6 +27,7 @@ use tracing::{debug, error, warn};
 
 use crate::base::{Body, Peer, Priority};
 use crate::caller::{Caller, Callers};
+use crate::policy::Asked;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::{Exchange, X_REQUEST_ID};
 use crate::proxy::headers::Pseudonym;
@@ -131,7 +132,8 @@ impl Proxy {
         let route = plan.route(&head.method, target.path())?;
 
         exchange.goes_by(route);
-        route.policy.check(&head.headers, length)?;
+        let (path, query) = (target.path().as_str(), target.path_and_query().query());
+        route.policy.check(&Asked { path, query, headers: &head.headers, length })?;
         self.pseudonym.check(&head.headers)?;
         let asked = headers::preferred_wait(&head.headers);
         let wait = Wait {
@@ -140,7 +142,8 @@ impl Proxy {
             caller,
         };
         exchange.waits(&wait);
-        headers::scrub_request(&mut head.headers, &route.policy.forward_headers);
+        headers::scrub_request(&mut head.headers, &route.policy);
+        route.policy.set_member(path, &mut head.headers);
         self.pseudonym.sign(&mut head.headers, head.version);
         head.uri = Uri::from(target.path_and_query().clone());
         if let Ok(host) = HeaderValue::try_from(self.upstream.origin().authority().as_str()) {

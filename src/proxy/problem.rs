@@ -178,7 +178,7 @@ fn denied_shape(denied: &Denied) -> Shape {
         Denied::ContentEncoding => bad_request(StatusCode::UNSUPPORTED_MEDIA_TYPE),
         Denied::Expectation => bad_request(StatusCode::EXPECTATION_FAILED),
         Denied::Upgrade => bad_request(StatusCode::BAD_REQUEST),
-        Denied::Impersonation => {
+        Denied::Impersonation(_) => {
             shape(StatusCode::FORBIDDEN, "impersonation-denied", "http_request_denied")
         }
     }

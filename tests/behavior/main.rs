@@ -12,6 +12,7 @@
 mod harness;
 
 mod hygiene;
+mod impersonation;
 mod limit;
 mod queue;
 mod revocation;

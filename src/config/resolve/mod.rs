@@ -7,6 +7,7 @@ mod budgets;
 mod callers;
 mod catalogue;
 mod credentials;
+mod impersonation;
 mod keys;
 mod listen;
 mod login;
@@ -159,6 +160,7 @@ mod tests {
     use crate::caller::{Caller, CallerSettings, Cidr, Match, Rate};
     use crate::config::{Config, Report, parse_in};
     use crate::credential::Source;
+    use crate::policy::{Impersonation, Membership};
     use crate::proxy::ReplaySettings;
     use crate::server::Listen;
     use crate::shape::Key;
@@ -278,6 +280,35 @@ mod tests {
         assert_eq!(config.routes[0].priority, Some(Priority::Batch));
         let scopes: Vec<_> = config.budgets.iter().map(|b| (b.id.as_str(), b.scope)).collect();
         assert_eq!(scopes, [("key", Scope::Credential), ("org", Scope::Organization)]);
+    }
+
+    #[test]
+    fn a_route_says_for_whom_its_calls_act() {
+        let rule = |said: &str| read(&format!("{START}{said}"), &[("HOME", "/home/ada")]);
+        let of = |said: &str| rule(said).unwrap().routes[0].policy.impersonation.clone();
+        assert_eq!(of(""), Impersonation::Deny);
+        assert_eq!(of("impersonation = \"deny\""), Impersonation::Deny);
+        assert_eq!(of("impersonation = \"allow\""), Impersonation::Allow);
+        let pin = Impersonation::Pin(Membership::parse("9f1c2d3e-0a1b").unwrap());
+        assert_eq!(of("impersonation = { pin = \"9f1c2d3e-0a1b\" }"), pin);
+        let token = "omni_osk_PLANTED0q7Zk3mT9xW2bV8nR5cY1aD4eF6gH7iJ0kL2oP5sU8tX";
+        for (said, told) in [
+            ("\"Allow\"", "neither \"deny\" nor \"allow\""),
+            ("\"9f1c2d3e-0a1b\"", "write impersonation = { pin = \"MEMBERSHIP_ID\" }"),
+            ("true", "must be a string or a table"),
+            ("{}", "`pin` is missing"),
+            ("{ pin = \"\" }", "1 to 128 letters"),
+            ("{ pin = \"a b\" }", "1 to 128 letters"),
+            ("{ pin = 7 }", "must be a string"),
+            ("{ pin = \"a\", user = \"b\" }", "unknown key `user`"),
+            (&format!("\"{token}\""), "neither"),
+            (&format!("{{ pin = \"{token}\" }}"), "looks like a token"),
+        ] {
+            let report = rule(&format!("impersonation = {said}")).unwrap_err();
+            assert_eq!(report.count(), 1, "{report}");
+            let report = report.to_string();
+            assert!(report.contains(told) && !report.contains("PLANTED"), "{report}");
+        }
     }
 
     #[test]

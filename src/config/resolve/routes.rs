@@ -10,8 +10,10 @@ use crate::config::at::At;
 use crate::config::file::{File, Route};
 use crate::config::resolve::budgets::Budgets;
 use crate::config::resolve::credentials::Credentials;
-use crate::config::resolve::{Notes, callers, catalogue, keys, name_is_plain, some_time};
-use crate::policy::{self, Policy};
+use crate::config::resolve::{
+    Notes, callers, catalogue, impersonation, keys, name_is_plain, some_time,
+};
+use crate::policy::{self, Impersonation, Policy};
 use crate::proxy::RouteSettings;
 use crate::route::{Methods, Pattern, Router};
 use crate::shape::Key;
@@ -83,6 +85,10 @@ fn route(
     let response_timeout = time("timeout", &said.timeout);
     let forward_headers: Vec<Option<HeaderName>> =
         said.forward_headers.iter().map(|name| header(name, notes)).collect();
+    let impersonation = match &said.impersonation {
+        None => Some(Impersonation::default()),
+        Some(said) => impersonation::resolve(said, notes),
+    };
     Some(RouteSettings {
         id: RouteId::new(name?),
         pattern: pattern?,
@@ -94,6 +100,7 @@ fn route(
         policy: Policy {
             forward_headers: forward_headers.into_iter().collect::<Option<_>>()?,
             max_body: said.max_body.as_ref().map(|at| at.value.0),
+            impersonation: impersonation?,
         },
     })
 }

@@ -1,13 +1,14 @@
 //! ROOM: may this call be made.
 
+mod impersonation;
+
 use http::header::{CONTENT_ENCODING, EXPECT, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::base::Body;
 
-/// Makes an MCP call run as another user, which an organization key may do.
-const RUN_AS: HeaderName = HeaderName::from_static("x-mcp-user-id");
+pub use impersonation::{Impersonation, Membership, WrongUser};
 
 /// What one route lets through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,21 @@ pub struct Policy {
     pub forward_headers: Vec<HeaderName>,
     /// The most body bytes that a request may have.
     pub max_body: Option<u64>,
+    /// For whom its calls may act.
+    pub impersonation: Impersonation,
+}
+
+/// What is asked for, as far as it is known before the body is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The canonical path.
+    pub path: &'a str,
+    /// The query, as it will be sent.
+    pub query: Option<&'a str>,
+    /// The caller's fields.
+    pub headers: &'a HeaderMap,
+    /// The body's length, where the request says it.
+    pub length: Option<u64>,
 }
 
 /// Why a call is not made.
@@ -36,17 +52,18 @@ pub enum Denied {
     /// A wish for another protocol.
     #[error("no other protocol is spoken here than HTTP; there is no upgrade")]
     Upgrade,
-    /// `X-MCP-User-ID`. Dropping it would run the call with the rights of the key's owner instead.
-    #[error("this route does not let a call run as another user")]
-    Impersonation,
+    /// The call would act for another user than it may.
+    #[error(transparent)]
+    Impersonation(#[from] WrongUser),
 }
 
 impl Policy {
-    /// Looks at a request before anything is paid for it. `length` is its body's, where it says so.
+    /// Looks at a request before anything is paid for it.
     ///
     /// # Errors
     /// Says what is not let through.
-    pub fn check(&self, headers: &HeaderMap, length: Option<u64>) -> Result<(), Denied> {
+    pub fn check(&self, asked: &Asked<'_>) -> Result<(), Denied> {
+        let Asked { path, query, headers, length } = *asked;
         if headers.contains_key(UPGRADE) {
             return Err(Denied::Upgrade);
         }
@@ -58,13 +75,23 @@ impl Policy {
         if !all_are(CONTENT_ENCODING, b"identity") {
             return Err(Denied::ContentEncoding);
         }
-        if headers.contains_key(RUN_AS) {
-            return Err(Denied::Impersonation);
-        }
+        self.impersonation.check(path, query, headers)?;
         match (self.max_body, length) {
             (Some(limit), Some(length)) if length > limit => Err(Denied::BodyTooLarge { limit }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether this request field goes upstream besides the allow-list.
+    pub fn forwards(&self, name: &HeaderName) -> bool {
+        self.impersonation.forwards(name)
+            || self.forward_headers.contains(name) && may_forward(name)
+    }
+
+    /// Makes an MCP call act for the member that the route is pinned to, if it is. For the fields
+    /// that go upstream, after the caller's own are gone.
+    pub fn set_member(&self, path: &str, headers: &mut HeaderMap) {
+        self.impersonation.set(path, headers);
     }
 
     /// Holds a body to the route's limit while it streams, also where it did not say its length.
@@ -141,7 +168,11 @@ mod tests {
     }
 
     fn check(fields: &[(&'static str, &'static str)]) -> Result<(), Denied> {
-        Policy::default().check(&headers(fields), None)
+        check_with(&Policy::default(), &headers(fields), None)
+    }
+
+    fn check_with(policy: &Policy, headers: &HeaderMap, length: Option<u64>) -> Result<(), Denied> {
+        policy.check(&Asked { path: "/mcp/https", query: Some("a=1"), headers, length })
     }
 
     #[test]
@@ -165,19 +196,29 @@ mod tests {
     }
 
     #[test]
-    fn no_call_runs_as_another_user() {
+    fn no_call_acts_for_another_user_unless_its_route_says_so() {
+        let name = HeaderName::from_static("x-mcp-user-id");
         let run_as = headers(&[("x-mcp-user-id", "7")]);
-        let policy = Policy { forward_headers: vec![RUN_AS], max_body: None };
-        assert_eq!(policy.check(&run_as, None), Err(Denied::Impersonation));
+        let mut policy = Policy { forward_headers: vec![name.clone()], ..Policy::default() };
+        let denied = Err(Denied::Impersonation(WrongUser::Field));
+        assert_eq!(check_with(&policy, &run_as, None), denied);
+        assert!(!policy.forwards(&name));
+        policy.impersonation = Impersonation::Pin(Membership::parse("8").unwrap());
+        let denied = Err(Denied::Impersonation(WrongUser::NotPinnedField));
+        assert_eq!(check_with(&policy, &run_as, None), denied);
+        assert!(!policy.forwards(&name));
+        policy.impersonation = Impersonation::Allow;
+        assert_eq!(check_with(&policy, &run_as, None), Ok(()));
+        assert!(policy.forwards(&name));
     }
 
     #[test]
     fn a_body_that_says_it_is_too_large_is_refused_at_once() {
         let policy = Policy { max_body: Some(10), ..Policy::default() };
-        assert_eq!(policy.check(&headers(&[]), Some(10)), Ok(()));
-        assert_eq!(policy.check(&headers(&[]), None), Ok(()));
+        assert_eq!(check_with(&policy, &headers(&[]), Some(10)), Ok(()));
+        assert_eq!(check_with(&policy, &headers(&[]), None), Ok(()));
         let refused = Err(Denied::BodyTooLarge { limit: 10 });
-        assert_eq!(policy.check(&headers(&[]), Some(11)), refused);
+        assert_eq!(check_with(&policy, &headers(&[]), Some(11)), refused);
     }
 
     #[tokio::test]
