@@ -15,6 +15,9 @@ const RUN: usize = 20;
 /// The same for all three with `-` and `_` between them, as base64url has them.
 const LONG_RUN: usize = 32;
 
+/// How identities of age and tokens of Vault begin.
+const KEYS: [&str; 4] = ["AGE-SECRET-KEY-1", "hvs.", "hvb.", "hvr."];
+
 /// Whether a value that should name a secret is one.
 ///
 /// Stricter than [`spans`], because whoever is told so wrongly must rename a file.
@@ -25,6 +28,7 @@ pub(super) fn is_token(value: &str) -> bool {
     find(bytes, TOKEN_PREFIX.as_bytes()).is_some()
         || find(bytes, b"bearer ").is_some()
         || (bytes.len() >= LONG_RUN && bytes.iter().all(word) && Mix::of(bytes).all())
+        || KEYS.iter().any(|key| value.starts_with(key))
         // Three parts in base64url: a JSON web token.
         || (value.starts_with("eyJ") && value.split('.').count() == 3)
 }

@@ -57,12 +57,11 @@ pub(super) fn resolve(
         Method::Kubernetes => {
             let help = "add role = \"…\", the role that the service account is bound to";
             let role = needed(said.role.as_ref(), span, "Kubernetes needs a `role`", help, notes);
-            let jwt = said.jwt_file.as_ref().map(|jwt| around.path(&jwt.value));
-            Login::Kubernetes {
-                mount: mount?,
-                role: role?.value.clone(),
-                jwt: jwt.unwrap_or_else(|| PathBuf::from(SERVICE_ACCOUNT)),
-            }
+            let jwt = match &said.jwt_file {
+                Some(jwt) => no_secret(jwt, notes).then(|| around.path(&jwt.value)),
+                None => Some(PathBuf::from(SERVICE_ACCOUNT)),
+            };
+            Login::Kubernetes { mount: mount?, role: role?.value.clone(), jwt: jwt? }
         }
     };
     fits.then_some(login)
@@ -85,6 +84,19 @@ pub(super) fn mount(said: &At<String>, notes: &mut Notes) -> Option<String> {
     None
 }
 
+/// Whether a path is one. A secret that was put in its place is never shown.
+pub(super) fn no_secret(said: &At<PathBuf>, notes: &mut Notes) -> bool {
+    let secret = blot::is_token(&said.value.to_string_lossy());
+    if secret {
+        notes.hidden.hide(said);
+        notes
+            .problems
+            .at(&said.span, "a secret stands here in place of a path")
+            .help("put it into a file that only the service may read, and write that file's path");
+    }
+    !secret
+}
+
 /// The one of two places that a log-in's secret is said to be in.
 fn held(
     file: &Option<At<PathBuf>>,
@@ -95,7 +107,7 @@ fn held(
     notes: &mut Notes,
 ) -> Option<Held> {
     match (file, variable) {
-        (Some(file), None) => Some(Held::File(around.path(&file.value))),
+        (Some(file), None) => no_secret(file, notes).then(|| Held::File(around.path(&file.value))),
         (None, Some(variable)) => {
             let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
             let text = &variable.value;

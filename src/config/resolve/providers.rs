@@ -40,7 +40,10 @@ pub(super) fn store(
     around: &Surroundings<'_>,
     notes: &mut Notes,
 ) -> Option<Store> {
-    let fits = has_only(backend, said, notes);
+    let mut fits = has_only(backend, said, notes);
+    for path in [&said.path, &said.identity].into_iter().flatten() {
+        fits &= login::no_secret(path, notes);
+    }
     let path = said.path.as_ref().map(|path| around.path(&path.value));
     let store = match backend {
         Backend::Dir => {

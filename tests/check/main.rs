@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+mod providers;
+
 use std::path::Path;
 
 use omnigate::config::{self, Config, Report};
@@ -47,8 +49,8 @@ fn the_good_config_is_good() {
 
 #[test]
 fn every_problem_of_a_file_is_told_at_once() {
-    let report = parse(include_str!("check/bad.toml")).unwrap_err().to_string();
-    let expected = include_str!("check/bad.txt");
+    let report = parse(include_str!("bad.toml")).unwrap_err().to_string();
+    let expected = include_str!("bad.txt");
     if report.trim_end() != expected.trim_end() {
         // Kept for a look at the difference: diff tests/check/bad.txt $TMPDIR/bad.txt
         std::fs::write(std::env::temp_dir().join("bad.txt"), format!("{report}\n")).unwrap();
@@ -378,7 +380,7 @@ proptest! {
         let text = match whose {
             0 => GOOD.replace("secret = \"OMNI_API_KEY\"", &secret),
             1 => format!("{GOOD}# {TOKEN}\ntoken = \"{TOKEN}\"\n"),
-            _ => include_str!("check/bad.toml").to_owned(),
+            _ => include_str!("bad.toml").to_owned(),
         };
         if let Err(report) = parse(&changed(&text, &changes)) {
             let shown = format!("{report}{}{report:?}", report.colored());
