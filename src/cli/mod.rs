@@ -5,6 +5,7 @@
 pub mod check;
 mod demo;
 mod serve;
+mod vault;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Command {
     Check(check::CheckArgs),
     /// See it work: a pretended Omni with the real limit, the gateway, and three callers.
     Demo(demo::DemoArgs),
+    /// Keep secrets in an encrypted file: make it, fill it, rotate, export.
+    Vault(vault::VaultArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -40,7 +43,7 @@ pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
+            vault::print_without_secrets(&error);
             return ExitCode::from(if error.use_stderr() { 2 } else { OK });
         }
     };
@@ -48,6 +51,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Vault(args) => vault::run(args),
     }
 }
 

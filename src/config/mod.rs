@@ -13,6 +13,7 @@ mod report;
 mod resolve;
 mod tree;
 mod units;
+mod vault;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ use crate::upstream::UpstreamSettings;
 pub use allowed::schema;
 pub use find::{NotFound, find};
 pub use report::Report;
+pub use vault::{VaultSaid, VaultUnread, vault};
 
 /// A config that resolved: every name in it stands for something.
 #[derive(Clone, Debug)]

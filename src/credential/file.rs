@@ -58,13 +58,20 @@ pub(super) async fn read_file(
     readers: Readers,
 ) -> Result<SecretSlice<u8>, SecretError> {
     let place = Place::File(path.clone());
-    tokio::task::spawn_blocking(move || read_blocking(&path, readers)).await.unwrap_or_else(
-        // The runtime is going away.
-        |gone| Err(SecretError::Unreadable { place, source: io::Error::other(gone) }),
-    )
+    tokio::task::spawn_blocking(move || read_blocking(&path, readers, MAX_BYTES))
+        .await
+        .unwrap_or_else(
+            // The runtime is going away.
+            |gone| Err(SecretError::Unreadable { place, source: io::Error::other(gone) }),
+        )
 }
 
-fn read_blocking(path: &Path, readers: Readers) -> Result<SecretSlice<u8>, SecretError> {
+/// Reads a file of `most` bytes at most; not for the runtime's own threads.
+pub(super) fn read_blocking(
+    path: &Path,
+    readers: Readers,
+    most: usize,
+) -> Result<SecretSlice<u8>, SecretError> {
     let place = || Place::File(path.to_owned());
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => SecretError::Missing { place: place() },
@@ -83,7 +90,7 @@ fn read_blocking(path: &Path, readers: Readers) -> Result<SecretSlice<u8>, Secre
     if readers == Readers::Owner && mode & 0o077 != 0 {
         return Err(SecretError::Exposed { path: path.to_owned(), mode });
     }
-    let mut bytes = Zeroizing::new(vec![0; MAX_BYTES + 1]);
+    let mut bytes = Zeroizing::new(vec![0; most + 1]);
     let mut length = 0;
     while length < bytes.len() {
         match file.read(&mut bytes[length..]) {
@@ -93,7 +100,7 @@ fn read_blocking(path: &Path, readers: Readers) -> Result<SecretSlice<u8>, Secre
             Err(error) => return Err(failed(error)),
         }
     }
-    if length > MAX_BYTES {
+    if length > most {
         return Err(SecretError::TooLarge { place: place() });
     }
     Ok(SecretSlice::from(bytes[..length].to_vec()))

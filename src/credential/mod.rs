@@ -1,5 +1,6 @@
 //! ROOM: from a credential's name to its bearer.
 
+pub mod age;
 mod dir;
 mod env;
 mod exec;

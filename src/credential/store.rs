@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use secrecy::SecretSlice;
 
+use super::age::{AgeError, AgeStore};
 use super::dir::Dir;
 use super::env::Env;
 use super::exec::{ExecError, ExecStore};
@@ -140,6 +141,14 @@ pub enum SecretError {
         /// Why.
         source: ExecError,
     },
+    /// A vault file does not give it.
+    #[error("{source}")]
+    Age {
+        /// The file.
+        place: Place,
+        /// What is wrong with it.
+        source: AgeError,
+    },
     /// A name that is none, perhaps because it is the secret itself; so it is not repeated.
     #[error(
         "the name given for the secret is not a plain name; say where the secret is, not what it is"
@@ -153,11 +162,19 @@ pub(super) fn store_for(source: &Source) -> Result<Arc<dyn SecretStore>, SecretE
         Source::Dir { path, name } => Arc::new(Dir::new(path, name)?),
         Source::File { path } => Arc::new(File::new(path)),
         Source::Env { name } => Arc::new(Env::new(name)?),
+        Source::Age { vault, name } => Arc::new(AgeStore::new(vault, name)?),
         Source::Exec { command, name } => Arc::new(ExecStore::new(command, name)?),
-        Source::Age { .. } | Source::Hashicorp { .. } => {
+        Source::Hashicorp { .. } => {
             return Err(SecretError::BadName);
         }
     })
+}
+
+impl SecretError {
+    /// Whether nothing is there at all.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
 }
 
 impl fmt::Debug for Found {

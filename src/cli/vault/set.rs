@@ -1,0 +1,200 @@
+//! `vault set` and `vault rotate`: a value on its way in, seen by nobody.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{ErrorKind, IsTerminal, Read, stdin};
+use std::os::fd::AsFd;
+
+use secrecy::zeroize::Zeroizing;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::UNAVAILABLE;
+use crate::cli::vault::{Failed, Here, SECRET_ARGUMENT, name, warn_of_unnamed};
+use crate::credential::age::{Change, Edit, Listed, SecretName, word_of};
+use crate::credential::{Kind, Token};
+
+/// Ended by Ctrl-C, as shells count it.
+const INTERRUPTED: u8 = 130;
+/// More than any token, and what comes with one by mistake.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The name and kind of a secret, and where its value comes from.
+#[derive(Debug, clap::Args)]
+pub(super) struct SetArgs {
+    /// Its name, which the config uses.
+    name: String,
+    /// What Omni knows it as [default: as before, else as the config says, else organization]
+    #[arg(long)]
+    kind: Option<Word>,
+    /// Read the value from standard input instead of asking for it.
+    #[arg(long)]
+    stdin: bool,
+    /// Only here to be refused without being repeated.
+    #[arg(hide = true)]
+    value: Vec<OsString>,
+}
+
+/// The name of a secret, and where its new value comes from.
+#[derive(Debug, clap::Args)]
+pub(super) struct RotateArgs {
+    /// Its name.
+    name: String,
+    /// Read the new value from standard input instead of asking for it.
+    #[arg(long)]
+    stdin: bool,
+    /// Only here to be refused without being repeated.
+    #[arg(hide = true)]
+    value: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Word {
+    Organization,
+    Personal,
+    Mcp,
+}
+
+pub(super) fn set(here: &Here, args: SetArgs) -> Result<(), Failed> {
+    let name = name_alone(&args.name, &args.value)?;
+    // What would fail is said before anybody is asked for anything.
+    let before = here.open()?.find(&name).ok().and_then(|listed| listed.kind);
+    let configured = here.kinds.get(name.as_str()).copied();
+    let kind = args.kind.map(Word::kind).or(before).or(configured).unwrap_or(Kind::Organization);
+    let token = ask(&name, args.stdin)?;
+    warn_of_form(&token, kind);
+
+    let mut edit = Edit::begin(&here.files)?;
+    let unnamed = edit.vault.unnamed();
+    let change = edit.vault.set(&name, &token, kind);
+    let now = told(&edit.vault.find(&name)?);
+    let vault = here.files.path.display();
+    let what = match change {
+        Change::Nothing => {
+            println!("`{name}` has this value already; nothing was changed ({now})");
+            return Ok(());
+        }
+        Change::Added => "is in",
+        Change::Replaced => "has a new value in",
+        Change::KindOnly => "has this value already and another kind now, in",
+    };
+    edit.save()?;
+    println!("`{name}` {what} {vault} ({now})");
+    warn_of_unnamed(unnamed);
+    Ok(())
+}
+
+pub(super) fn rotate(here: &Here, args: RotateArgs) -> Result<(), Failed> {
+    let name = name_alone(&args.name, &args.value)?;
+    let before = here.open()?.find(&name)?;
+    let configured = here.kinds.get(name.as_str()).copied();
+    let kind = before.kind.or(configured).unwrap_or(Kind::Organization);
+    let token = ask(&name, args.stdin)?;
+    warn_of_form(&token, kind);
+    try_before_it_replaces(here, &name, &token)?;
+
+    let mut edit = Edit::begin(&here.files)?;
+    // It may have been taken out while we asked.
+    edit.vault.find(&name)?;
+    if edit.vault.holds(&name, &token) {
+        return Err(Failed::refused(format!(
+            "this is the value that `{name}` has; make a new key in Omni first"
+        )));
+    }
+    let unnamed = edit.vault.unnamed();
+    edit.vault.set(&name, &token, kind);
+    let now = told(&edit.vault.find(&name)?);
+    edit.save()?;
+    println!("`{name}` has a new value in {} ({now})", here.files.path.display());
+    println!(
+        "A running gateway uses it within 5 s. Then revoke the old key in Omni{}.",
+        before.fingerprint.map(|old| format!(" (sha256 {old}…)")).unwrap_or_default()
+    );
+    warn_of_unnamed(unnamed);
+    Ok(())
+}
+
+/// The place for trying a new value at Omni before the old one is given up. Nothing is tried yet.
+fn try_before_it_replaces(_: &Here, _: &SecretName, _: &Token) -> Result<(), Failed> {
+    Ok(())
+}
+
+fn name_alone(given: &str, value: &[OsString]) -> Result<SecretName, Failed> {
+    match value {
+        [] => name(given),
+        _ => Err(Failed::usage(SECRET_ARGUMENT)),
+    }
+}
+
+/// Reads the value: from a pipe, or from somebody who types what is not shown.
+fn ask(name: &SecretName, from_stdin: bool) -> Result<Token, Failed> {
+    let unreadable = |error| Failed {
+        code: UNAVAILABLE,
+        why: format!("the value cannot be read: {error}; nothing was changed"),
+    };
+    let value = match (from_stdin, stdin().is_terminal()) {
+        (true, false) => piped().map_err(unreadable)?,
+        (true, true) => {
+            let why = "standard input is a terminal, which would show the value; leave --stdin out";
+            return Err(Failed::usage(why));
+        }
+        (false, false) => {
+            let why = "there is no terminal to ask on; say --stdin and pipe the value in";
+            return Err(Failed::usage(why));
+        }
+        (false, true) => match typed(name) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                return Err(Failed { code: INTERRUPTED, why: "nothing was changed".into() });
+            }
+            // Ctrl-D: nothing.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Zeroizing::default(),
+            typed => typed.map_err(unreadable)?,
+        },
+    };
+    Token::parse(&value).map_err(|error| {
+        Failed::refused(format!("what was read is no token: {error}; nothing was changed"))
+    })
+}
+
+/// Asks on the terminal, without showing what is typed.
+fn typed(name: &SecretName) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    // At Ctrl-C, rpassword raises the signal first and mends the terminal then. Were the signal not
+    // caught, we would be gone in between, and the shell would show nothing that is typed.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _entered = runtime.enter();
+    let _caught = signal(SignalKind::interrupt())?;
+    let typed = rpassword::prompt_password(format!("Value of `{name}` (not shown): "))?;
+    Ok(Zeroizing::new(typed.into_bytes()))
+}
+
+fn piped() -> std::io::Result<Zeroizing<Vec<u8>>> {
+    // Past the buffer of `stdin()`, which is never wiped.
+    let pipe = File::from(stdin().as_fd().try_clone_to_owned()?);
+    let mut value = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize + 64));
+    pipe.take(MAX_BYTES).read_to_end(&mut value)?;
+    Ok(value)
+}
+
+fn warn_of_form(token: &Token, kind: Kind) {
+    // The form of the tokens of the MCP flow is not known.
+    if kind != Kind::Mcp && !token.looks_like_omni() {
+        eprintln!(
+            "warning: the value has not the form of an Omni key (omni_osk_ and 56 letters and \
+             digits); it is taken as it is"
+        );
+    }
+}
+
+fn told(secret: &Listed) -> String {
+    let kind = secret.kind.map_or("of no kind", word_of);
+    format!("{kind}, sha256 {}…", secret.fingerprint.as_deref().unwrap_or("?"))
+}
+
+impl Word {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Organization => Kind::Organization,
+            Self::Personal => Kind::Personal,
+            Self::Mcp => Kind::Mcp,
+        }
+    }
+}
