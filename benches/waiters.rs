@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use http::Request;
 use http::header::{ACCEPT, HOST, USER_AGENT};
-use omnigate::app::Rooms;
+use omnigate::app::{Rooms, Ways};
 use omnigate::base::{Body, BudgetId, CallerId, CredentialId, Peer, Priority};
 use omnigate::config;
 use omnigate::fake_omni::{Key as FakeKey, KeyKind};
@@ -130,7 +130,8 @@ async fn calls(waiters: usize) -> (Rooms, Waiters) {
     let config = config::parse(text, &path).unwrap_or_else(|report| panic!("{report}"));
     // Nobody answers at the far end: what is sent stays under way.
     let (dial, far_ends) = Dial::pipe();
-    let rooms = Rooms::open(&config, Some(dial)).await.unwrap();
+    let rooms =
+        Rooms::open(&config, Ways { upstream: Some(dial), ..Ways::default() }).await.unwrap();
     let measured = Waiters::measure(waiters, || {
         let request = Request::get("/api/v1/documents?pageSize=20")
             .header(HOST, "127.0.0.1:6664")

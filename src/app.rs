@@ -53,6 +53,16 @@ fn list(errors: &[OpenError]) -> String {
     lines.join("\n")
 }
 
+/// Ways to servers inside this process, in place of those that a config names. Nothing in a config
+/// leads here.
+#[derive(Clone, Debug, Default)]
+pub struct Ways {
+    /// To Omni.
+    pub upstream: Option<Dial>,
+    /// To every Vault server.
+    pub vault: Option<Dial>,
+}
+
 /// The rooms, put together and without a port.
 #[derive(Clone, Debug)]
 pub struct Rooms {
@@ -69,15 +79,15 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    /// Reads the secrets, takes the state folder and ties the routes. `dial` replaces the way to
-    /// upstream, for a server inside this process.
+    /// Reads the secrets, takes the state folder and ties the routes.
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn open(config: &Config, dial: Option<Dial>) -> Result<Self, StartError> {
-        let credentials =
-            Credentials::open(config.credentials.clone()).await.map_err(StartError::Credentials)?;
-        let upstream = match dial {
+    pub async fn open(config: &Config, ways: Ways) -> Result<Self, StartError> {
+        let settings = config.credentials.clone();
+        let credentials = Credentials::open_over(settings, &|_| ways.vault.clone()).await;
+        let credentials = credentials.map_err(StartError::Credentials)?;
+        let upstream = match ways.upstream {
             Some(dial) => Upstream::over(dial, config.upstream.clone()),
             None => Upstream::new(config.upstream.clone())?,
         };
@@ -240,7 +250,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`].
     pub async fn open(config: Config) -> Result<Self, StartError> {
-        let rooms = Rooms::open(&config, None).await?;
+        let rooms = Rooms::open(&config, Ways::default()).await?;
         let bound = bind(&config.server)?;
         let mut admin = Vec::new();
         let places =

@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | 1 | [`base`]: nouns that rooms share |
 //! | 2 | [`omni`]: what is known of Omni |
-//! | 3 | [`net`]: connecting, TLS |
+//! | 3 | [`net`]: connecting, TLS; above it [`fake_vault`], which only tests see |
 //! | 4 | the rooms [`caller`], [`route`], [`policy`], [`shape`], [`credential`], [`upstream`]; [`telemetry`]; [`fake_omni`] |
 //! | 5 | [`proxy`]: the corridor, the only one who knows the order |
 //! | 6 | [`server`], [`admin`] |
@@ -25,6 +25,8 @@ pub mod base;
 pub mod omni;
 
 pub mod net;
+
+pub mod fake_vault;
 
 pub mod caller;
 pub mod credential;

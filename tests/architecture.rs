@@ -13,6 +13,8 @@ const FLOORS: &[&[&str]] = &[
     &["base"],
     &["omni"],
     &["net"],
+    // Below the rooms, whose tests use it; `judge` keeps the rooms themselves away.
+    &["fake_vault"],
     &[
         "cache",
         "caller",
@@ -121,6 +123,9 @@ fn judge(here: &[&str], path: &[&str], how: How) -> Option<String> {
         _ => return Some(format!("`{top}` may not say `{shown}`")),
     };
     let other = from_root.first().copied().unwrap_or("");
+    if other == "fake_vault" && top != other && !here.contains(&"tests") {
+        return Some(format!("only tests may see `fake_vault` (`{shown}`)"));
+    }
     match (floor(top), floor(other)) {
         (_, None) => Some(format!("`{shown}` names no module of the house")),
         _ if other == top => None,
@@ -362,6 +367,21 @@ fn a_higher_floor_is_refused_and_so_is_a_neighbour() {
     refuses("proxy/plan.rs", "use crate::config::Config;", "`proxy` may not see `config`");
     refuses("base/mod.rs", "use crate::omni::X;", "`base` may not see `omni`");
     refuses("config/file.rs", "fn f(x: crate::app::App) {}", "`config` may not see `app`");
+}
+
+#[test]
+fn the_fake_vault_is_for_tests_alone() {
+    let words = "only tests may see `fake_vault`";
+    refuses("credential/hashicorp/session.rs", "use crate::fake_vault::FakeVault;", words);
+    refuses("app.rs", "fn f(x: crate::fake_vault::FakeVault) {}", words);
+    refuses("fake_vault/mod.rs", "use crate::credential::Source;", "may not see `credential`");
+    for (file, source) in [
+        ("credential/hashicorp/tests/mod.rs", "use crate::fake_vault::FakeVault;"),
+        ("credential/life.rs", "mod tests { use crate::fake_vault::FakeVault; }"),
+        ("fake_vault/mod.rs", "use crate::net::PipeEnd; use crate::fake_vault::api;"),
+    ] {
+        assert_eq!(check(file, source), Vec::<String>::new(), "{file}: {source}");
+    }
 }
 
 #[test]

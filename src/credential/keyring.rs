@@ -7,10 +7,12 @@ use futures_util::future::{join, join_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::CredentialId;
+use crate::net::Dial;
 
+use super::hashicorp::Sessions;
 use super::life::{Credential, OpenError};
-use super::settings::CredentialSettings;
-use super::store::store_for;
+use super::settings::{CredentialSettings, HashicorpSettings};
+use super::store::{SecretError, store_for};
 
 /// All credentials of the config, by name.
 #[derive(Debug)]
@@ -25,10 +27,28 @@ impl Credentials {
     /// Names every credential that cannot be had, its place and why. One that says `degrade` is kept
     /// without a value instead, unless its place can never hold one.
     pub async fn open(settings: Vec<CredentialSettings>) -> Result<Self, Vec<OpenError>> {
-        let open = async |settings: CredentialSettings| match store_for(&settings.source) {
-            Ok(store) => Credential::open(settings, store).await,
-            Err(source) => Err(OpenError { credential: settings.id, source }),
+        Self::open_over(settings, &|_| None).await
+    }
+
+    /// The same, with `ways` to Vault servers inside this process; nothing in a config leads here.
+    ///
+    /// # Errors
+    /// As [`Credentials::open`].
+    pub async fn open_over(
+        settings: Vec<CredentialSettings>,
+        ways: &(dyn Fn(&HashicorpSettings) -> Option<Dial> + Sync),
+    ) -> Result<Self, Vec<OpenError>> {
+        let mut sessions = Sessions::new(ways);
+        let with_store = |settings: CredentialSettings| {
+            let store = store_for(&settings.source, &mut sessions);
+            (settings, store)
         };
+        let settings: Vec<_> = settings.into_iter().map(with_store).collect();
+        let open =
+            async |(settings, store): (CredentialSettings, Result<_, SecretError>)| match store {
+                Ok(store) => Credential::open(settings, store).await,
+                Err(source) => Err(OpenError { credential: settings.id, source }),
+            };
         let mut all = BTreeMap::new();
         let mut errors = Vec::new();
         for result in join_all(settings.into_iter().map(open)).await {

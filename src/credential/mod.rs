@@ -5,6 +5,7 @@ mod dir;
 mod env;
 mod exec;
 mod file;
+mod hashicorp;
 mod keyring;
 mod life;
 mod settings;
@@ -13,6 +14,7 @@ mod store;
 mod token;
 
 pub use exec::{BadAnswer, Ending, ExecError, Stream};
+pub use hashicorp::HashicorpError;
 pub use keyring::Credentials;
 pub use life::{Bearer, Credential, OpenError, Turn, Unavailable};
 pub use settings::{

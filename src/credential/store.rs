@@ -14,6 +14,7 @@ use super::dir::Dir;
 use super::env::Env;
 use super::exec::{ExecError, ExecStore};
 use super::file::File;
+use super::hashicorp::{HashicorpError, Sessions};
 use super::settings::Source;
 use super::token::BadToken;
 
@@ -74,6 +75,15 @@ pub enum Place {
         program: PathBuf,
         /// The secret's name; `None` where it may not be shown.
         name: Option<String>,
+    },
+    /// A field of a secret in a Vault server.
+    Vault {
+        /// The server.
+        host: String,
+        /// The secret's path, as policies have it.
+        path: String,
+        /// The field.
+        field: String,
     },
 }
 
@@ -149,6 +159,14 @@ pub enum SecretError {
         /// What is wrong with it.
         source: AgeError,
     },
+    /// Something is wrong between us and a Vault server, or with what is there.
+    #[error("{place}: {source}")]
+    Hashicorp {
+        /// Where.
+        place: Place,
+        /// What.
+        source: HashicorpError,
+    },
     /// A name that is none, perhaps because it is the secret itself; so it is not repeated.
     #[error(
         "the name given for the secret is not a plain name; say where the secret is, not what it is"
@@ -157,16 +175,17 @@ pub enum SecretError {
 }
 
 /// Finds the store of a secret.
-pub(super) fn store_for(source: &Source) -> Result<Arc<dyn SecretStore>, SecretError> {
+pub(super) fn store_for(
+    source: &Source,
+    sessions: &mut Sessions<'_>,
+) -> Result<Arc<dyn SecretStore>, SecretError> {
     Ok(match source {
         Source::Dir { path, name } => Arc::new(Dir::new(path, name)?),
         Source::File { path } => Arc::new(File::new(path)),
         Source::Env { name } => Arc::new(Env::new(name)?),
         Source::Age { vault, name } => Arc::new(AgeStore::new(vault, name)?),
         Source::Exec { command, name } => Arc::new(ExecStore::new(command, name)?),
-        Source::Hashicorp { .. } => {
-            return Err(SecretError::BadName);
-        }
+        Source::Hashicorp { vault, path, field } => Arc::new(sessions.store(vault, path, field)?),
     })
 }
 
@@ -193,6 +212,9 @@ impl fmt::Display for Place {
             }
             Self::Command { program, name: None } => {
                 write!(f, "what {} prints", program.display())
+            }
+            Self::Vault { host, path, field } => {
+                write!(f, "the field {field} of {path} in the Vault server {host}")
             }
         }
     }

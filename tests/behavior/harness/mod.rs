@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use omnigate::app::Rooms;
+use omnigate::app::{Rooms, Ways};
 use omnigate::base::{Body, Peer};
 use omnigate::config::{self, Config};
 use omnigate::fake_omni::{Algorithm, FakeOmni, Key, KeyKind, Limit, Settings};
@@ -54,6 +54,10 @@ pub(crate) struct Plan {
     /// The longest time that a request is on its way to Omni; each takes a random part of it.
     pub(crate) transit: Duration,
     pub(crate) seed: u64,
+    /// Lines of `[vault]` and of `[credentials.org]`, in place of a folder with a file for each key.
+    pub(crate) vault: Option<[String; 2]>,
+    /// The way to a Vault server.
+    pub(crate) way: Option<Dial>,
 }
 
 impl Default for Plan {
@@ -66,6 +70,8 @@ impl Default for Plan {
             fake: Settings { limit: Limit::new(Algorithm::Off, 60, 60 * SECOND), ..fake() },
             transit: Duration::ZERO,
             seed: 1,
+            vault: None,
+            way: None,
         }
     }
 }
@@ -96,7 +102,9 @@ pub(crate) struct House {
 impl Plan {
     pub(crate) async fn build(self) -> House {
         let folder = tempfile::tempdir().unwrap();
-        let Self { budget, credential, route, more, fake, transit, seed } = self;
+        let Self { budget, credential, route, more, fake, transit, seed, vault, way } = self;
+        let usual = || ["backend = \"dir\"\npath = \".\"", "secret = \"org\""].map(str::to_owned);
+        let [vault, org] = vault.unwrap_or_else(usual);
         for key in &fake.keys {
             std::fs::write(folder.path().join(key.owner()), key.token()).unwrap();
         }
@@ -108,11 +116,10 @@ impl Plan {
             [upstream]
             base_url = "http://127.0.0.1:9"
             [vault]
-            backend = "dir"
-            path = "."
+            {vault}
             [credentials.org]
             kind = "organization"
-            secret = "org"
+            {org}
             budget = "omni"
             [budgets.omni]
             cold_start = "trust"
@@ -128,7 +135,7 @@ impl Plan {
         let path = folder.path().join("omnigate.toml");
         std::fs::write(&path, text).unwrap();
         let config = config::load(&path).unwrap_or_else(|report| panic!("{report}"));
-        House::open(folder, config, FakeOmni::new(fake), transit, seed).await
+        House::open(folder, config, FakeOmni::new(fake), transit, seed, way).await
     }
 }
 
@@ -139,10 +146,11 @@ impl House {
         omni: FakeOmni,
         transit: Duration,
         seed: u64,
+        vault: Option<Dial>,
     ) -> Self {
         let (dial, far_ends) = Dial::pipe();
         let road = Road::open(far_ends, omni.clone(), transit, seed);
-        let rooms = Rooms::open(&config, Some(dial)).await.unwrap();
+        let rooms = Rooms::open(&config, Ways { upstream: Some(dial), vault }).await.unwrap();
         let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
         Self {
             omni,
@@ -163,7 +171,7 @@ impl House {
     /// pause has all of virtual time before it.
     pub(crate) async fn killed_and_started_again(self, seed: u64) -> Self {
         let (folder, config, omni, transit) = self.kill().await;
-        Self::open(folder, config, omni, transit, seed).await
+        Self::open(folder, config, omni, transit, seed, None).await
     }
 
     /// Ends the gateway as a kill does, and starts it for the first time on another machine, a window
@@ -172,7 +180,7 @@ impl House {
         let (folder, config, omni, transit) = self.kill().await;
         std::fs::remove_dir_all(folder.path().join("state")).unwrap();
         sleep(61 * SECOND).await;
-        Self::open(folder, config, omni, transit, seed).await
+        Self::open(folder, config, omni, transit, seed, None).await
     }
 
     async fn kill(self) -> (TempDir, Config, FakeOmni, Duration) {
