@@ -152,13 +152,8 @@ pub enum SecretError {
         source: ExecError,
     },
     /// A vault file does not give it.
-    #[error("{source}")]
-    Age {
-        /// The file.
-        place: Place,
-        /// What is wrong with it.
-        source: AgeError,
-    },
+    #[error(transparent)]
+    Age(Box<AgeError>),
     /// Something is wrong between us and a Vault server, or with what is there.
     #[error("{place}: {source}")]
     Hashicorp {

@@ -35,7 +35,7 @@ impl AgeStore {
         match read.await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(AgeError::File(error))) => Err(*error),
-            Ok(Err(source)) => Err(SecretError::Age { place: self.place(), source }),
+            Ok(Err(source)) => Err(SecretError::Age(Box::new(source))),
             // The runtime is going away.
             Err(gone) => {
                 let source = std::io::Error::other(gone);
