@@ -4,8 +4,13 @@ use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::CONFIG;
+use crate::cli::online::{Asker, Told};
+use crate::cli::{CONFIG, OK, UNAVAILABLE, block_on};
 use crate::config::{self, Config, Report};
+use crate::credential::Kind;
+
+/// A key is not as it should be.
+const WRONG: u8 = 1;
 
 /// Says what is wrong with a config file, all of it at once; exits 78 if anything is. Warnings
 /// alone do not change the exit.
@@ -16,6 +21,10 @@ pub struct CheckArgs {
     /// The same.
     #[arg(short, long, value_name = "FILE", conflicts_with = "file", hide = true)]
     pub config: Option<PathBuf>,
+    /// Also ask Omni (`whoami`) whether each key is good, and of the kind that the config says. Costs
+    /// one request a key, charged to its budget; exits 1 if a key is not as it should be.
+    #[arg(long)]
+    pub online: bool,
 }
 
 /// Checks what a start would check, as far as that needs neither a port nor a secret's content.
@@ -33,6 +42,9 @@ pub fn run(args: CheckArgs) -> ExitCode {
                 show(warnings);
             }
             println!("{}: {}", path.display(), summary(&config));
+            if args.online {
+                return block_on(async { ExitCode::from(ask(&config).await) });
+            }
             ExitCode::SUCCESS
         }
         Err(report) => {
@@ -49,6 +61,59 @@ pub(crate) fn show(report: &Report) {
         true => eprintln!("{}", report.colored()),
         false => eprintln!("{report}"),
     }
+}
+
+/// Asks Omni about every key, and says what it said.
+async fn ask(config: &Config) -> u8 {
+    let asker = match Asker::open(config).await {
+        Ok(asker) => asker,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return UNAVAILABLE;
+        }
+    };
+    let (mut code, mut spent) = (OK, 0);
+    for credential in &config.credentials {
+        let id = &credential.id;
+        let answer = asker.ask(id).await;
+        spent += u32::from(answer.as_ref().map_or_else(|untold| untold.spent, |_| true));
+        match answer {
+            Ok(told) => {
+                let wrong = wrong(credential.kind, &told);
+                println!("{id}: {}", wrong.as_deref().unwrap_or("good"));
+                if wrong.is_some() {
+                    code = code.max(WRONG);
+                }
+            }
+            Err(untold) => {
+                println!("{id}: could not be asked about: {}", untold.why);
+                code = code.max(UNAVAILABLE);
+            }
+        }
+    }
+    let requests = if spent == 1 { "request was" } else { "requests were" };
+    println!("{spent} {requests} sent by {} and charged to the budget", asker.name());
+    asker.close();
+    code
+}
+
+/// What is wrong with a key, by what Omni said of it.
+pub(crate) fn wrong(kind: Kind, told: &Told) -> Option<String> {
+    let is = match told.key_scope.as_deref() {
+        _ if !told.accepted => {
+            return Some(format!("Omni does not take this key (status {})", told.status));
+        }
+        Some("organization") => "an organization key",
+        Some("user") => "a personal or MCP token",
+        Some(_) | None => return None,
+    };
+    let fits = match kind {
+        Kind::Organization => is == "an organization key",
+        Kind::Personal | Kind::Mcp => is != "an organization key",
+    };
+    (!fits).then(|| {
+        format!("Omni says that this is {is}; the config says kind = \"{}\"", kind.as_str())
+    })
 }
 
 fn summary(config: &Config) -> String {
@@ -73,7 +138,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("omnigate.toml");
         std::fs::write(&file, text).unwrap();
-        run(CheckArgs { file: Some(file), config: None })
+        run(CheckArgs { file: Some(file), config: None, online: false })
     }
 
     const GOOD: &str = r#"
@@ -88,7 +153,11 @@ mod tests {
     fn a_good_config_exits_0_and_a_bad_one_78() {
         assert_eq!(check(GOOD), ExitCode::SUCCESS);
         assert_eq!(check(""), ExitCode::from(78));
-        let missing = CheckArgs { file: Some("/nonexistent/omnigate.toml".into()), config: None };
+        let missing = CheckArgs {
+            file: Some("/nonexistent/omnigate.toml".into()),
+            config: None,
+            online: false,
+        };
         assert_eq!(run(missing), ExitCode::from(78));
     }
 

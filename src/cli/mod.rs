@@ -4,6 +4,7 @@
 
 pub mod check;
 mod demo;
+mod online;
 mod serve;
 mod vault;
 
@@ -57,18 +58,19 @@ pub fn run() -> ExitCode {
 
 /// Runs `work` on the runtime that all commands share.
 fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    start(work).unwrap_or_else(|error| {
+        eprintln!("omnigate: the runtime cannot be started: {error}");
+        ExitCode::from(UNAVAILABLE)
+    })
+}
+
+/// The same for work that comes to something else.
+fn start<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
     // rustls has more than one provider to choose from; this is ours, for the whole process.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => {
-            let code = runtime.block_on(work);
-            // A blocking read that hangs must not keep the process.
-            runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-            code
-        }
-        Err(error) => {
-            eprintln!("omnigate: the runtime cannot be started: {error}");
-            ExitCode::from(UNAVAILABLE)
-        }
-    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    // A blocking read that hangs must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    Ok(result)
 }

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use crate::credential::age::kind_of;
 use crate::credential::{AgeSettings, Kind};
 
 /// An age file, as a config names it.
@@ -88,7 +87,7 @@ fn is_age(table: &Table) -> bool {
 fn kinds(document: &Table, provider: Option<&str>) -> BTreeMap<String, Kind> {
     let credentials = document.get("credentials").and_then(Value::as_table).into_iter().flatten();
     let kind = |(_, said): (_, &Value)| {
-        let kind = kind_of(said.get("kind")?.as_str()?)?;
+        let kind = Kind::from_word(said.get("kind")?.as_str()?)?;
         let secret = said.get("secret")?;
         let (name, of) = match secret.as_str() {
             Some(name) => (name, None),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::base::CredentialId;
 use crate::net::TlsRoots;
 
+use super::token::Token;
+
 /// One credential: its kind and the place of its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialSettings {
@@ -29,6 +31,22 @@ pub enum Kind {
     Personal,
     /// A token of the MCP OAuth flow.
     Mcp,
+}
+
+impl Kind {
+    /// The word for it, in configs and vaults.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Organization => "organization",
+            Self::Personal => "personal",
+            Self::Mcp => "mcp",
+        }
+    }
+
+    /// The kind that a word stands for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Organization, Self::Personal, Self::Mcp].into_iter().find(|it| it.as_str() == word)
+    }
 }
 
 /// Where a secret is read from.
@@ -73,6 +91,11 @@ pub enum Source {
         path: String,
         /// The field.
         field: String,
+    },
+    /// A value in memory that is about to be kept somewhere; no config leads here.
+    Given {
+        /// The value.
+        token: Arc<Token>,
     },
 }
 

@@ -16,7 +16,7 @@ use super::exec::{ExecError, ExecStore};
 use super::file::File;
 use super::hashicorp::{HashicorpError, Sessions};
 use super::settings::Source;
-use super::token::BadToken;
+use super::token::{BadToken, Token};
 
 /// The most bytes that are read of a secret's place.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
@@ -69,6 +69,8 @@ pub enum Place {
     File(PathBuf),
     /// A variable of our environment.
     Variable(String),
+    /// Our own memory.
+    Memory,
     /// What a program prints.
     Command {
         /// The program.
@@ -180,8 +182,29 @@ pub(super) fn store_for(
         Source::Env { name } => Arc::new(Env::new(name)?),
         Source::Age { vault, name } => Arc::new(AgeStore::new(vault, name)?),
         Source::Exec { command, name } => Arc::new(ExecStore::new(command, name)?),
+        Source::Given { token } => Arc::new(Given { token: token.clone() }),
         Source::Hashicorp { vault, path, field } => Arc::new(sessions.store(vault, path, field)?),
     })
+}
+
+/// A value that is not kept anywhere yet.
+#[derive(Debug)]
+struct Given {
+    token: Arc<Token>,
+}
+
+impl SecretStore for Given {
+    fn read(&self) -> BoxFuture<'_, Result<Found, SecretError>> {
+        Box::pin(std::future::ready(Ok(Found::lasting(self.token.text()))))
+    }
+
+    fn place(&self) -> Place {
+        Place::Memory
+    }
+
+    fn refresh_every(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl SecretError {
@@ -202,6 +225,7 @@ impl fmt::Display for Place {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Variable(name) => write!(f, "the variable {name}"),
+            Self::Memory => f.write_str("what was given"),
             Self::Command { program, name: Some(name) } => {
                 write!(f, "what {} prints for `{name}`", program.display())
             }

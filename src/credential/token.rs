@@ -90,6 +90,11 @@ impl Token {
         self.bearer.clone()
     }
 
+    /// A copy of its text, for who keeps it.
+    pub(super) fn text(&self) -> SecretSlice<u8> {
+        self.text.clone()
+    }
+
     /// Whether it has the form of an Omni key. A no is worth a warning, and no more.
     pub fn looks_like_omni(&self) -> bool {
         omni::looks_like_token(self.text.expose_secret())

@@ -242,6 +242,11 @@ impl Shaper {
         self.shared.with(|queue| queue.drain(now, now + time));
     }
 
+    /// Whether what is sent is written down, so that another process will know of it.
+    pub fn is_kept(&self) -> bool {
+        self.journal.is_some()
+    }
+
     /// Marks the ledger as complete. Called last, when nothing can be sent any more.
     pub fn close(&self) {
         if let Some(journal) = &self.journal {

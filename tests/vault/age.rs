@@ -66,7 +66,7 @@ fn recipients_can_open_it_from_the_moment_that_they_are_in_until_they_are_out() 
     assert!(folder.opened_by_age("vault.age", "theirs.txt").is_none());
     folder.ok(&["recipients", "add", &theirs], "");
     assert!(folder.opened_by_age("vault.age", "theirs.txt").unwrap().contains(TOKEN));
-    folder.ok(&["rotate", "org", "--stdin"], SECOND);
+    folder.ok(&["rotate", "org", "--stdin", "--untried"], SECOND);
     assert!(folder.opened_by_age("vault.age", "theirs.txt").unwrap().contains(SECOND));
     let listed = folder.ok(&["recipients"], "").out;
     assert_eq!(listed.lines().count(), 2);

@@ -119,7 +119,7 @@ fn an_empty_folder_serves_after_two_commands_and_takes_a_rotated_key() {
     assert!(call(&address).starts_with("HTTP/1.1 200 "));
     assert_eq!(bearers.recv_timeout(PATIENCE).unwrap(), format!("Bearer {TOKEN}"));
 
-    folder.ok(&["rotate", "org", "--stdin"], SECOND);
+    folder.ok(&["rotate", "org", "--stdin", "--untried"], SECOND);
     gateway.signal(Signal::HUP);
     gateway.says("credential refreshed");
     assert!(call(&address).starts_with("HTTP/1.1 200 "));

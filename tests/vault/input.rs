@@ -121,9 +121,9 @@ fn a_rotation_needs_a_secret_that_is_there_and_a_value_that_is_new() {
     folder.ok(&["set", "org", "--stdin"], TOKEN);
     let said = folder.fails(&["rotate", "ogr", "--stdin"], SECOND, 1);
     assert!(said.contains("has no secret `ogr`; it has org"), "{said}");
-    let said = folder.fails(&["rotate", "org", "--stdin"], TOKEN, 1);
+    let said = folder.fails(&["rotate", "org", "--stdin", "--untried"], TOKEN, 1);
     assert!(said.contains("this is the value that `org` has"), "{said}");
-    let said = folder.ok(&["rotate", "org", "--stdin"], SECOND).out;
+    let said = folder.ok(&["rotate", "org", "--stdin", "--untried"], SECOND).out;
     assert!(said.contains("within 5 s") && said.contains("revoke the old key in Omni"), "{said}");
     assert!(said.contains(&fingerprint(TOKEN)), "the old one can be told from the new: {said}");
     assert_eq!(folder.fingerprints(&[]), [("org".into(), fingerprint(SECOND))]);

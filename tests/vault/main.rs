@@ -9,4 +9,5 @@ mod first_start;
 mod harness;
 mod input;
 mod keys;
+mod online;
 mod safety;

@@ -5,6 +5,7 @@ mod init;
 mod rekey;
 mod set;
 mod show;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -55,8 +56,10 @@ enum What {
     List(show::ListArgs),
     /// Take a secret out.
     Rm(show::RmArgs),
-    /// Put a new value in place of one that is there.
+    /// Put a new value in place of one that is there, once Omni has taken it.
     Rotate(set::RotateArgs),
+    /// Ask Omni whether a secret is good. Costs one request, charged to its budget.
+    Test(trial::TestArgs),
     /// Make a new identity and encrypt the vault to it.
     Rekey(rekey::RekeyArgs),
     /// Show who can open the vault; let others in, or out.
@@ -72,6 +75,7 @@ pub(crate) fn run(args: VaultArgs) -> ExitCode {
         What::List(args) => show::list(&here, &args),
         What::Rm(args) => show::rm(&here, &args),
         What::Rotate(args) => set::rotate(&here, args),
+        What::Test(args) => trial::test(&here, &args),
         What::Rekey(args) => rekey::rekey(&here, &args),
         What::Recipients(args) => rekey::recipients(&here, args),
         What::Export(args) => export::export(&here, &args),
@@ -159,6 +163,12 @@ impl Failed {
 
     fn usage(why: impl Into<String>) -> Self {
         Self { code: USAGE, why: why.into() }
+    }
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Self {
+        Self { code: UNAVAILABLE, why: format!("the runtime cannot be started: {error}") }
     }
 }
 

@@ -4,13 +4,15 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, Read, stdin};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use secrecy::zeroize::Zeroizing;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::UNAVAILABLE;
+use crate::cli::vault::trial::{self, After};
 use crate::cli::vault::{Failed, Here, SECRET_ARGUMENT, name, warn_of_unnamed};
-use crate::credential::age::{Change, Edit, Listed, SecretName, word_of};
+use crate::credential::age::{Change, Edit, Listed, SecretName};
 use crate::credential::{Kind, Token};
 
 /// Ended by Ctrl-C, as shells count it.
@@ -42,6 +44,9 @@ pub(super) struct RotateArgs {
     /// Read the new value from standard input instead of asking for it.
     #[arg(long)]
     stdin: bool,
+    /// Do not ask Omni whether it takes the new value.
+    #[arg(long)]
+    untried: bool,
     /// Only here to be refused without being repeated.
     #[arg(hide = true)]
     value: Vec<OsString>,
@@ -90,31 +95,33 @@ pub(super) fn rotate(here: &Here, args: RotateArgs) -> Result<(), Failed> {
     let kind = before.kind.or(configured).unwrap_or(Kind::Organization);
     let token = ask(&name, args.stdin)?;
     warn_of_form(&token, kind);
-    try_before_it_replaces(here, &name, &token)?;
-
-    let mut edit = Edit::begin(&here.files)?;
-    // It may have been taken out while we asked.
-    edit.vault.find(&name)?;
-    if edit.vault.holds(&name, &token) {
+    if here.open()?.holds(&name, &token) {
         return Err(Failed::refused(format!(
             "this is the value that `{name}` has; make a new key in Omni first"
         )));
     }
+    let token = Arc::new(token);
+    let trial = match args.untried {
+        true => After::Nothing,
+        false => trial::before_it_replaces(here, &name, &token)?,
+    };
+
+    let mut edit = Edit::begin(&here.files)?;
+    // It may have been taken out while we asked.
+    let old = edit.vault.token(&name)?;
     let unnamed = edit.vault.unnamed();
     edit.vault.set(&name, &token, kind);
     let now = told(&edit.vault.find(&name)?);
     edit.save()?;
+    if let After::Ask(trial) = trial {
+        trial::while_it_serves(here, &name, &trial, &old)?;
+    }
     println!("`{name}` has a new value in {} ({now})", here.files.path.display());
     println!(
         "A running gateway uses it within 5 s. Then revoke the old key in Omni{}.",
         before.fingerprint.map(|old| format!(" (sha256 {old}…)")).unwrap_or_default()
     );
     warn_of_unnamed(unnamed);
-    Ok(())
-}
-
-/// The place for trying a new value at Omni before the old one is given up. Nothing is tried yet.
-fn try_before_it_replaces(_: &Here, _: &SecretName, _: &Token) -> Result<(), Failed> {
     Ok(())
 }
 
@@ -185,7 +192,7 @@ fn warn_of_form(token: &Token, kind: Kind) {
 }
 
 fn told(secret: &Listed) -> String {
-    let kind = secret.kind.map_or("of no kind", word_of);
+    let kind = secret.kind.map_or("of no kind", Kind::as_str);
     format!("{kind}, sha256 {}…", secret.fingerprint.as_deref().unwrap_or("?"))
 }
 

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::cli::vault::{Failed, Here, confirmed, name, warn_of_unnamed};
-use crate::credential::age::{Edit, Listed, Stamp, word_of};
+use crate::credential::Kind;
+use crate::credential::age::{Edit, Listed, Stamp};
 
 /// How the list is shown.
 #[derive(Debug, clap::Args)]
@@ -38,7 +39,7 @@ pub(super) fn list(here: &Here, args: &ListArgs) -> Result<(), Failed> {
     let width = all.iter().map(|one| one.name.as_str().len()).max().unwrap_or(0).max("name".len());
     println!("{:width$}  {:12}  {:8}  sha256", "name", "kind", "age");
     for one in &all {
-        let kind = one.kind.map_or("-", word_of);
+        let kind = one.kind.map_or("-", Kind::as_str);
         let age = one.set_at.map_or("-".into(), |set_at| for_people(set_at.age_seconds(now)));
         let fingerprint = one.fingerprint.as_deref().unwrap_or("no token");
         println!("{:width$}  {kind:12}  {age:8}  {fingerprint}", one.name.as_str());
@@ -65,7 +66,7 @@ pub(super) fn rm(here: &Here, args: &RmArgs) -> Result<(), Failed> {
 fn as_json(one: &Listed, now: Stamp) -> serde_json::Value {
     json!({
         "name": one.name.as_str(),
-        "kind": one.kind.map(word_of),
+        "kind": one.kind.map(Kind::as_str),
         "set_at": one.set_at.map(|set_at| set_at.to_string()),
         "age_seconds": one.set_at.map(|set_at| set_at.age_seconds(now)),
         "sha256": one.fingerprint,

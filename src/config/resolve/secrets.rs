@@ -154,7 +154,10 @@ pub(super) fn is_there(
         Source::Dir { path, name } => (path.join(name), false),
         Source::File { path } => (path.clone(), true),
         Source::Age { vault, .. } => return age_is_there(vault, said, on_missing, notes),
-        Source::Env { .. } | Source::Exec { .. } | Source::Hashicorp { .. } => return true,
+        Source::Env { .. }
+        | Source::Exec { .. }
+        | Source::Hashicorp { .. }
+        | Source::Given { .. } => return true,
     };
     let Some(secret) = &said.secret else { return true };
     match look(&path, private) {

@@ -41,20 +41,6 @@ pub(super) struct Misread {
     pub(super) column: usize,
 }
 
-/// The word for a kind, as it stands in vaults and configs.
-pub fn word_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Organization => "organization",
-        Kind::Personal => "personal",
-        Kind::Mcp => "mcp",
-    }
-}
-
-/// The kind that a word stands for.
-pub fn kind_of(word: &str) -> Option<Kind> {
-    [Kind::Organization, Kind::Personal, Kind::Mcp].into_iter().find(|&kind| word_of(kind) == word)
-}
-
 impl Document {
     pub(super) fn parse(text: &[u8]) -> Result<Self, Misread> {
         let text = std::str::from_utf8(text).map_err(|error| {
@@ -128,7 +114,7 @@ impl Document {
         for (name, entry) in &self.entries {
             text.extend_from_slice(format!("\n[secrets.\"{name}\"]\n").as_bytes());
             if let Some(kind) = entry.kind {
-                text.extend_from_slice(format!("kind = \"{}\"\n", word_of(kind)).as_bytes());
+                text.extend_from_slice(format!("kind = \"{}\"\n", kind.as_str()).as_bytes());
             }
             if let Some(set_at) = entry.set_at {
                 text.extend_from_slice(format!("set_at = \"{set_at}\"\n").as_bytes());
@@ -162,7 +148,9 @@ fn entry(table: &DeTable<'_>, span: Range<usize>) -> Result<Entry, Range<usize>>
         let wrong = || said.span();
         match (key.get_ref().as_ref(), said.get_ref()) {
             ("value", DeValue::String(text)) => value = Some(secret(text)),
-            ("kind", DeValue::String(word)) => kind = Some(kind_of(word).ok_or_else(wrong)?),
+            ("kind", DeValue::String(word)) => {
+                kind = Some(Kind::from_word(word).ok_or_else(wrong)?)
+            }
             ("set_at", DeValue::String(text)) => {
                 let stamp = text.parse().ok().and_then(|moment| Stamp::of(&moment));
                 set_at = Some(stamp.ok_or_else(wrong)?);

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use super::disk;
 use super::error::{AgeError, unwritable};
 use super::name::SecretName;
-use super::vault::{Vault, text_of};
+use super::vault::Vault;
 use crate::credential::token::Token;
 
 /// How secrets are written in one text.
@@ -100,7 +100,7 @@ impl Vault {
                 name: name.clone(),
                 source,
             })?;
-            Ok((name, text_of(&token)))
+            Ok((name, token.text()))
         };
         names.into_iter().map(named).collect()
     }

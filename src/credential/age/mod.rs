@@ -21,7 +21,6 @@ mod vault;
 #[cfg(not(feature = "vault-age"))]
 use seal_off as seal;
 
-pub use document::{kind_of, word_of};
 pub use error::AgeError;
 pub use export::Form;
 pub use name::{BadName, SecretName};

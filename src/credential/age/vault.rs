@@ -161,7 +161,7 @@ impl Vault {
             }
             before => {
                 let change = if before.is_some() { Change::Replaced } else { Change::Added };
-                let value = text_of(token);
+                let value = token.text();
                 let entry = Entry { value, kind: Some(kind), set_at: Some(Stamp::now()) };
                 self.document.entries.insert(name.clone(), entry);
                 change
@@ -227,6 +227,19 @@ impl Vault {
         &self.settings.path
     }
 
+    /// A secret's value.
+    ///
+    /// # Errors
+    /// It is not there, or is no token.
+    pub fn token(&self, name: &SecretName) -> Result<Token, AgeError> {
+        let entry = self.entry(name)?;
+        Token::parse(entry.value.expose_secret()).map_err(|source| AgeError::BadValue {
+            vault: self.settings.path.clone(),
+            name: name.clone(),
+            source,
+        })
+    }
+
     /// A secret as it stands there.
     pub(super) fn secret(&self, name: &SecretName) -> Result<&SecretSlice<u8>, AgeError> {
         self.entry(name).map(|entry| &entry.value)
@@ -272,13 +285,6 @@ impl Edit {
     }
 }
 
-/// The bytes of a token's text.
-pub(super) fn text_of(token: &Token) -> SecretSlice<u8> {
-    let line = token.bearer();
-    let text = line.as_bytes().strip_prefix(b"Bearer ").unwrap_or_default();
-    SecretSlice::from(text.to_vec())
-}
-
 /// The keys of an identity file, which only its owner may read.
 pub(super) fn read_identities(path: &Path) -> Result<Identities, AgeError> {
     Identities::parse(read_blocking(path, Readers::Owner, MAX_BYTES)?.expose_secret(), path)
@@ -291,6 +297,6 @@ pub(super) fn sealed(document: &Document, path: &Path) -> Result<Vec<u8>, AgeErr
 
 fn fingerprint(token: &Token) -> String {
     const BYTES: usize = 4;
-    let digest = Sha256::digest(text_of(token).expose_secret());
+    let digest = Sha256::digest(token.text().expose_secret());
     digest.iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
