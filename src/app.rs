@@ -343,7 +343,10 @@ impl Gateway {
                 _ = signals.terminate.recv() => {}
                 _ = signals.interrupt.recv() => {}
                 _ = signals.hangup.recv() => {
-                    credentials.refresh().await;
+                    // In a task of its own: a place that hangs must not keep callers from us, nor
+                    // the signal to end.
+                    let credentials = credentials.clone();
+                    tokio::spawn(async move { credentials.refresh().await });
                     continue;
                 }
             }

@@ -89,6 +89,8 @@ pub struct Callers {
 impl Caller {
     /// The name of whoever is nobody else; no other caller has it.
     pub const ANONYMOUS: &str = "anonymous";
+    /// The name under which we make calls of our own; no caller has it.
+    pub const OURSELVES: &str = "omnigate";
 
     /// Whoever is nobody else.
     pub fn anonymous() -> Self {

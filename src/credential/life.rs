@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use secrecy::ExposeSecret;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
@@ -33,6 +33,8 @@ pub struct Credential {
     replacing: std::sync::Mutex<()>,
     /// Tells of another value, and of verdicts.
     turns: watch::Sender<Turn>,
+    /// Tells the watcher that somebody else has looked.
+    looked: Notify,
     /// One read at a time, so that an older one never overwrites a newer one.
     pub(super) looks: Mutex<Looks>,
 }
@@ -99,8 +101,19 @@ impl Credential {
         let now = Standing::first(read, last);
         let turns = watch::Sender::new(Turn { generation: now.generation(), rejected: false });
         let (now, looks) = (ArcSwap::from_pointee(now), Mutex::new(looks));
-        let credential =
-            Self { id, kind, store, now, replacing: std::sync::Mutex::default(), turns, looks };
+        let credential = Self {
+            id,
+            kind,
+            store,
+            now,
+            replacing: std::sync::Mutex::default(),
+            turns,
+            looked: Notify::new(),
+            looks,
+        };
+        if let State::Missing { why } = credential.state() {
+            warn!(credential = %credential.id, error = %why, "credential missing; its calls are refused");
+        }
         credential.warn_of_another_form();
         Ok(credential)
     }
@@ -204,6 +217,7 @@ impl Credential {
                     }
                 }
                 _ = turns.changed() => {}
+                () = self.looked.notified() => {}
             }
         }
     }
@@ -238,6 +252,8 @@ impl Credential {
         self.now.store(Arc::new(now));
         self.announce(&replacing);
         drop(replacing);
+        // When it is worth another look has changed.
+        self.looked.notify_one();
         self.tell(news);
     }
 

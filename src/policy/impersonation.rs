@@ -131,9 +131,13 @@ fn names_a_user(query: &str) -> usize {
     query.split(['&', ';']).filter(|member| may_be_user_id(name_of(member))).count()
 }
 
-/// What stands before the value. To `qs`, Express' parser, a `]=` counts more than an earlier `=`.
+/// What stands before the value. To `qs`, Express' parser, a `]=` counts more than an earlier `=`, also
+/// where the bracket is escaped.
 fn name_of(member: &str) -> &str {
-    let end = member.find("]=").map(|at| at + 1).or_else(|| member.find('='));
+    let closes =
+        |at: usize| matches!(&member.as_bytes()[..at], [.., b']'] | [.., b'%', b'5', b'd' | b'D']);
+    let mut ends = member.match_indices('=').map(|(at, _)| at);
+    let end = ends.clone().find(|&at| closes(at)).or_else(|| ends.next());
     &member[..end.unwrap_or(member.len())]
 }
 
@@ -257,6 +261,8 @@ mod tests {
             "a[userId]=7",
             "a[b][userId]=7",
             "a=1[userId]=7",
+            "a=1[userId%5D=7",
+            "a=1%5BuserId%5d=7",
             "a%5BuserId%5D=7",
             "__proto__[userId]=7",
             "userId.x=7",

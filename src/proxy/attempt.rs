@@ -44,8 +44,8 @@ struct Call<'a> {
     tries: u32,
     /// Connections that were gone before the head was sent.
     stale: u32,
-    /// Whether it was sent again because its key was replaced.
-    renewed: bool,
+    /// The keys with which it was sent again because they were replaced; a pool may have several.
+    renewed: Vec<CredentialId>,
 }
 
 /// An attempt that upstream answered.
@@ -88,7 +88,7 @@ impl Proxy {
             place,
             tries: 0,
             stale: 0,
-            renewed: false,
+            renewed: Vec::new(),
         };
         loop {
             let (connection, permit) = match self.turn(&mut call).await {
@@ -263,8 +263,10 @@ impl Proxy {
         let verdict = timeout(within, self.custody.judge(credential, generation)).await;
         match verdict.unwrap_or(Verdict::Unclear) {
             Verdict::Sound | Verdict::Unclear => return Ok(End::Answer(answer.into_response())),
-            Verdict::Renewed if call.renewed => return Ok(End::Answer(answer.into_response())),
-            Verdict::Renewed => call.renewed = true,
+            Verdict::Renewed if call.renewed.contains(credential) => {
+                return Ok(End::Answer(answer.into_response()));
+            }
+            Verdict::Renewed => call.renewed.push(credential.clone()),
             Verdict::Rejected if call.route.is_pool() => {}
             Verdict::Rejected => {
                 return Err(Refused::Rejected { credential: credential.clone() }.into());

@@ -7,50 +7,37 @@
 //! its value changes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::join_all;
-use http::header::{ACCEPT, HOST, USER_AGENT};
-use http::{HeaderValue, Request, Response, StatusCode};
+use futures_util::future::{join, join_all};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::base::{Body, CallerId, CredentialId, Priority};
-use crate::credential::{Credential, Credentials, Generation, Kind, Turn, Unavailable};
-use crate::omni::{self, KeyScope};
-use crate::proxy::headers;
-use crate::proxy::peek::peek;
-use crate::shape::{Ask, Key, LaneId, Refused, Service, Shaper};
+use crate::base::CredentialId;
+use crate::credential::{Credential, Credentials, Generation, Kind, Turn};
+use crate::omni::KeyScope;
+use crate::proxy::whoami::{Question, Whoami, WhoamiError};
+use crate::shape::{Key, LaneId, Service, Shaper};
 use crate::telemetry::{Metrics, Probe};
-use crate::upstream::{ConnectError, Leave, SendError, Upstream};
+use crate::upstream::Upstream;
 
 /// How often a refused key is asked for again.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 /// How long a key that stood its trial is not tried again.
 const SOUND_FOR: Duration = Duration::from_secs(60);
-/// The same where Omni did not say.
+/// The same where Omni did not say; then twice that, and so on up to a minute.
 const UNCLEAR_FOR: Duration = Duration::from_secs(10);
-/// How long a probe waits for its turn.
-const MAX_WAIT: Duration = Duration::from_secs(120);
-/// How long its answer may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How often a probe may find its connection gone before anything was sent.
-const ROUNDS: u32 = 3;
-
 /// Watches over the keys.
 #[derive(Debug)]
 pub struct Custody {
     members: BTreeMap<CredentialId, Member>,
+    question: Question,
     shaper: Arc<Shaper>,
-    upstream: Arc<Upstream>,
     metrics: Arc<Metrics>,
-    /// Whose calls probes are.
-    caller: CallerId,
 }
 
 #[derive(Debug)]
@@ -58,7 +45,8 @@ struct Member {
     credential: Arc<Credential>,
     lane: LaneId,
     trial: Mutex<Option<Trial>>,
-    on_trial: AtomicBool,
+    /// Two of its values may be on trial at a time.
+    on_trial: AtomicUsize,
     /// What the queue was told.
     told: Mutex<Service>,
 }
@@ -67,6 +55,8 @@ struct Member {
 #[derive(Debug)]
 struct Trial {
     of: Generation,
+    /// How many trials of this value before it did not come to a verdict.
+    unclear: u32,
     verdict: watch::Receiver<Option<(Verdict, Instant)>>,
 }
 
@@ -83,44 +73,6 @@ pub(super) enum Verdict {
     Unclear,
 }
 
-/// What Omni said when it was asked who a key is.
-#[derive(Clone, Debug)]
-pub struct Whoami {
-    /// The status of its answer.
-    pub status: StatusCode,
-    /// What the key may act as, where Omni took it and said so.
-    pub scope: Option<KeyScope>,
-    /// Whether it refused the key.
-    pub refused: bool,
-    generation: Generation,
-}
-
-/// Why Omni could not be asked. Nothing was sent, or no answer came.
-#[derive(Debug, thiserror::Error)]
-pub enum WhoamiError {
-    /// No such credential, or no budget pays for its probes.
-    #[error("there is no credential `{0}` that Omni could be asked about")]
-    Unknown(CredentialId),
-    /// It has no value.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-    /// Its turn did not come.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// Omni cannot be reached.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// It did not answer.
-    #[error(transparent)]
-    Send(#[from] SendError),
-    /// Its limit refused the question.
-    #[error("Omni's limit refused the question")]
-    Limited,
-    /// Connections closed before anything was sent.
-    #[error("Omni closes its connections before anything is sent")]
-    Unsteady,
-}
-
 impl Custody {
     /// Watches over `credentials`; `keys` says who pays for the probes of each.
     pub fn new(
@@ -135,13 +87,14 @@ impl Custody {
                 credential: credentials.get(&key.credential)?,
                 lane: shaper.probe_lane(key)?,
                 trial: Mutex::default(),
-                on_trial: AtomicBool::new(false),
+                on_trial: AtomicUsize::new(0),
                 told: Mutex::new(Service::In),
             };
             Some((key.credential.clone(), member))
         };
         let members = keys.iter().filter_map(member).collect();
-        Self { members, shaper, upstream, metrics, caller: CallerId::new("omnigate") }
+        let question = Question::new(shaper.clone(), upstream);
+        Self { members, question, shaper, metrics }
     }
 
     /// Says what a refusal of this value of a key means.
@@ -175,8 +128,9 @@ impl Custody {
         if let Some(trial) = latest.as_ref().filter(|trial| trial.of == seen && !trial.is_over()) {
             return trial.verdict.clone();
         }
+        let unclear = latest.as_ref().map_or(0, |before| before.unclear_after(seen));
         let (tell, verdict) = watch::channel(None);
-        *latest = Some(Trial { of: seen, verdict: verdict.clone() });
+        *latest = Some(Trial { of: seen, unclear, verdict: verdict.clone() });
         let (custody, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
             let Some(member) = custody.members.get(&id) else { return };
@@ -202,14 +156,19 @@ impl Custody {
         answer: Result<Whoami, WhoamiError>,
     ) -> Verdict {
         let credential = &member.credential;
+        let refused = answer.as_ref().ok().filter(|answer| answer.refused);
+        if let Some(answer) = refused {
+            credential.judge(answer.generation, true);
+        }
+        let Turn { generation, rejected } = *credential.turns().borrow();
+        if let (true, Some(answer)) = (rejected, refused) {
+            error!(credential = %credential.id(), status = answer.status.as_u16(),
+                "Omni refuses this key; its calls fail until it has another value, or Omni takes it again");
+        }
         match answer {
-            Ok(answer) if answer.generation != seen => Verdict::Renewed,
-            Ok(answer) if answer.refused => {
-                credential.judge(seen, true);
-                error!(credential = %credential.id(), status = answer.status.as_u16(),
-                    "Omni refuses this key; its calls fail until it has another value, or Omni takes it again");
-                Verdict::Rejected
-            }
+            // Also where it was replaced while Omni was asked: the calls go with the new value then.
+            _ if generation != seen => Verdict::Renewed,
+            Ok(answer) if answer.refused => Verdict::Rejected,
             Ok(answer) if answer.status.is_success() => Verdict::Sound,
             Ok(_) | Err(_) => Verdict::Unclear,
         }
@@ -223,13 +182,30 @@ impl Custody {
     }
 
     async fn keep_one(&self, member: &Member) {
+        // Beside the probes, which may wait for minutes: a new value must not wait for them.
+        let settle = async {
+            let mut turns = member.credential.turns();
+            loop {
+                turns.mark_unchanged();
+                self.settle(member);
+                if turns.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        join(settle, self.ask_again(member)).await;
+    }
+
+    /// Asks for a refused key once a minute, and when it has another value.
+    async fn ask_again(&self, member: &Member) {
         let mut turns = member.credential.turns();
         let mut before: Option<Turn> = None;
         loop {
             let turn = *turns.borrow_and_update();
-            self.settle(member);
             let renewed = before.is_some_and(|it| it.rejected && it.generation != turn.generation);
             if renewed {
+                // Its calls wait, and do not go in vain if this value is no good either.
+                let _held = OnTrial::begin(self, member);
                 self.probe(member).await;
             }
             before = Some(turn);
@@ -265,14 +241,16 @@ impl Custody {
     /// Tells the queue how the key stands. Whoever calls it last has looked last.
     fn settle(&self, member: &Member) {
         let mut told = member.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let credential = &member.credential;
+        // A key without a value is no key of a pool's.
         let service = match member.on_trial.load(Ordering::Relaxed) {
-            _ if member.credential.is_rejected() => Service::Out,
-            true => Service::OnTrial,
-            false => Service::In,
+            _ if credential.is_rejected() || credential.bearer().is_err() => Service::Out,
+            0 => Service::In,
+            1.. => Service::OnTrial,
         };
         if *told != service {
             *told = service;
-            self.shaper.set_service(member.credential.id(), service);
+            self.shaper.set_service(credential.id(), service);
         }
     }
 
@@ -288,7 +266,7 @@ impl Custody {
     }
 
     async fn ask(&self, member: &Member) -> Result<Whoami, WhoamiError> {
-        let result = self.ask_once(member).await;
+        let result = self.question.ask(&member.credential, member.lane).await;
         let outcome = match &result {
             Ok(answer) if answer.refused => Probe::Refused,
             Ok(answer) if answer.status.is_success() => Probe::Accepted,
@@ -300,62 +278,6 @@ impl Custody {
         }
         result
     }
-
-    async fn ask_once(&self, member: &Member) -> Result<Whoami, WhoamiError> {
-        let ask = Ask {
-            lane: member.lane,
-            caller: &self.caller,
-            priority: Priority::Interactive,
-            max_wait: Some(MAX_WAIT),
-        };
-        let mut place = self.shaper.join(&ask)?;
-        for _ in 0..ROUNDS {
-            place.near().await?;
-            let connection = self.upstream.check_out().await?;
-            let permit = place.turn().await?;
-            // As late as any call's: it may have been replaced while the question waited.
-            let bearer = member.credential.bearer()?;
-            let mut request = self.question();
-            headers::set_bearer(request.headers_mut(), bearer.field);
-            let outcome = permit.outcome();
-            let leave = Leave::new(Some(permit.expires()), move || permit.begin());
-            let sent = self.upstream.send(connection, request, leave, Some(ANSWER_WITHIN)).await;
-            let answer = match sent {
-                Err(SendError::NotBegun { .. }) => {
-                    place.again();
-                    continue;
-                }
-                sent => sent?,
-            };
-            let (answer, body) = read(answer).await;
-            if answer.status() == StatusCode::TOO_MANY_REQUESTS
-                && !omni::is_application_429(answer.headers(), &body)
-            {
-                let now = std::time::SystemTime::now();
-                outcome.limited(omni::retry_after(answer.headers(), now));
-                return Err(WhoamiError::Limited);
-            }
-            outcome.taken();
-            let status = answer.status();
-            let scope = status.is_success().then(|| KeyScope::of_answer(&body)).flatten();
-            let refused = omni::is_rejection(status, &body);
-            return Ok(Whoami { status, scope, refused, generation: bearer.generation });
-        }
-        Err(WhoamiError::Unsteady)
-    }
-
-    fn question(&self) -> Request<Body> {
-        let mut request = Request::new(Body::empty());
-        *request.uri_mut() = http::Uri::from_static(omni::WHOAMI);
-        let fields = request.headers_mut();
-        if let Ok(host) = HeaderValue::try_from(self.upstream.origin().authority().as_str()) {
-            fields.insert(HOST, host);
-        }
-        fields.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let agent = concat!("omnigate/", env!("CARGO_PKG_VERSION"));
-        fields.insert(USER_AGENT, HeaderValue::from_static(agent));
-        request
-    }
 }
 
 /// While it lives, the calls of a key wait.
@@ -363,7 +285,7 @@ struct OnTrial<'a>(&'a Custody, &'a Member);
 
 impl<'a> OnTrial<'a> {
     fn begin(custody: &'a Custody, member: &'a Member) -> Self {
-        member.on_trial.store(true, Ordering::Relaxed);
+        member.on_trial.fetch_add(1, Ordering::Relaxed);
         custody.settle(member);
         Self(custody, member)
     }
@@ -372,28 +294,31 @@ impl<'a> OnTrial<'a> {
 impl Drop for OnTrial<'_> {
     fn drop(&mut self) {
         let Self(custody, member) = self;
-        member.on_trial.store(false, Ordering::Relaxed);
+        member.on_trial.fetch_sub(1, Ordering::Relaxed);
         custody.settle(member);
     }
 }
 
 impl Trial {
+    /// How many trials in a row, this one the last, did not come to a verdict on a value.
+    fn unclear_after(&self, of: Generation) -> u32 {
+        match *self.verdict.borrow() {
+            Some((Verdict::Unclear, _)) if self.of == of => self.unclear + 1,
+            Some(_) | None => 0,
+        }
+    }
+
     /// Whether its verdict counts no more. What the key's own standing says is not remembered here.
     fn is_over(&self) -> bool {
         match *self.verdict.borrow() {
             None => self.verdict.has_changed().is_err(),
             Some((Verdict::Sound, at)) => at.elapsed() >= SOUND_FOR,
-            Some((Verdict::Unclear, at)) => at.elapsed() >= UNCLEAR_FOR,
+            Some((Verdict::Unclear, at)) => {
+                at.elapsed() >= (UNCLEAR_FOR * (1 << self.unclear.min(3))).min(SOUND_FOR)
+            }
             Some((Verdict::Renewed | Verdict::Rejected, _)) => true,
         }
     }
-}
-
-async fn read(answer: Response<Body>) -> (Response<()>, Bytes) {
-    let peeked = peek(answer, omni::LOOKED_AT, ANSWER_WITHIN).await;
-    let body = peeked.whole().unwrap_or_default();
-    let (head, _) = peeked.into_response().into_parts();
-    (Response::from_parts(head, ()), body)
 }
 
 fn warn_of_another_kind(credential: &Credential, scope: Option<KeyScope>) {

@@ -14,6 +14,7 @@ mod problem;
 mod rate_limit;
 mod replay;
 mod retry;
+mod whoami;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -37,9 +38,10 @@ use crate::shape::{Refused, Shaper};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 
-pub use custody::{Custody, Whoami, WhoamiError};
+pub use custody::Custody;
 pub use plan::{Plan, PlanError, RouteSettings};
 pub use replay::ReplaySettings;
+pub use whoami::{Whoami, WhoamiError};
 
 /// The gateway, from a request to its answer.
 #[derive(Debug)]

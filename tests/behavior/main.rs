@@ -16,6 +16,7 @@ mod impersonation;
 mod limit;
 mod queue;
 mod revocation;
+mod revocation_storm;
 mod shaping;
 mod shaping_bound;
 mod shaping_keys;

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use omnigate::base::CredentialId;
 use omnigate::credential::State;
-use omnigate::fake_omni::{Arrival, Fault, Key, KeyKind, Rule, Sender, Settings};
+use omnigate::fake_omni::{Arrival, Fault, Key, KeyKind, RetryAfter, Rule, Sender, Settings};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -279,4 +279,79 @@ async fn rotating_under_load_loses_no_call() {
     println!("rotated under 200 calls: the last with the old value {:?} after", last - rotated);
     assert!(last <= rotated + 5 * SECOND && arrivals.len() == 200);
     assert!(arrivals.iter().filter(|one| !old(one)).count() >= 140);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_comes_while_omni_is_asked_about_the_old_one_fails_no_call() {
+    let house = Plan::default().build().await;
+    house.omni.set_keys(vec![another()]);
+    house.omni.fail(Rule::new(Fault::SlowHead(3 * SECOND)).path(WHOAMI));
+    let all = calls(&house, 5).await;
+    sleep(2 * SECOND).await;
+    assert_eq!(whoamis(&house.omni.arrivals()), 1, "it is on its way");
+    house.write_secret("org", another().token());
+    house.rooms.credentials.refresh().await;
+    for call in all {
+        assert_eq!(call.await.unwrap().status(), 200);
+    }
+    assert!(matches!(state(&house), State::Ready { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_value_does_not_wait_for_the_question_about_the_old_one() {
+    let budget = "profile = \"smooth\"\nmax_wait = \"1h\"".to_owned();
+    let house = Plan { budget, ..Plan::default() }.build().await;
+    house.keep_keys();
+    house.omni.set_keys(Vec::new());
+    assert!(is_rejected(&call(&house).await));
+    // The first question of two is told to come back later, so that the second one waits.
+    house.omni.fail(Rule::new(Fault::Block(RetryAfter::Seconds(100))).times(1));
+    sleep(125 * SECOND).await;
+    assert_eq!(house.rooms.shaper.snapshots()[0].queued, 1, "the second question");
+    house.omni.set_keys(vec![another()]);
+    house.write_secret("org", another().token());
+    sleep(6 * SECOND).await;
+    assert_eq!(call(&house).await.status(), 200);
+}
+
+const POOL: &str = "
+    [credentials.second]
+    kind = \"organization\"
+    secret = \"second\"
+    budget = \"omni\"
+    on_missing = \"degrade\"
+";
+
+fn pool(keys: Vec<Key>) -> Plan {
+    let usual = Plan::default();
+    let fake = Settings { keys, ..usual.fake.clone() };
+    let (credential, more) = ("[\"org\", \"second\"]".to_owned(), POOL.to_owned());
+    Plan { budget: "profile = \"burst\"".to_owned(), credential, more, fake, ..usual }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_whose_keys_are_all_replaced_at_once_loses_no_call() {
+    let made_up = |owner| Key::made_up(KeyKind::Organization, owner);
+    let house = pool(vec![key(), made_up("second")]).build().await;
+    let next = [another(), made_up("fourth")];
+    house.write_secret("org", next[0].token());
+    house.write_secret("second", next[1].token());
+    house.omni.set_keys(next.to_vec());
+    for call in calls(&house, 10).await {
+        assert_eq!(call.await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_goes_on_without_a_key_that_is_missing() {
+    let house = pool(vec![key()]).build().await;
+    house.keep_keys();
+    sleep(SECOND).await;
+    for call in calls(&house, 10).await {
+        assert_eq!(call.await.unwrap().status(), 200);
+    }
+    house.write_secret("second", another().token());
+    house.omni.set_keys(vec![another()]);
+    sleep(61 * SECOND).await;
+    assert_eq!(call(&house).await.status(), 200, "it is there now");
 }

@@ -229,6 +229,7 @@ fn one_slip_about_callers_budgets_and_pools_is_told_once() {
         caller("rate = { limit = 0 }"),
         caller("routes = [\"all\"]"),
         "[callers.anonymous]\n".to_owned(),
+        "[callers.omnigate]\n".to_owned(),
         "[callers.\"a b\"]\n".to_owned(),
         budget("reserve = 11"),
         budget("reserve = 3\nlimit = 3"),

@@ -16,6 +16,7 @@ mod admin;
 mod bodies;
 mod drain;
 mod hang_up;
+mod hanging_secret;
 mod hygiene;
 mod leakage;
 mod restart;

@@ -39,6 +39,11 @@ pub(super) fn resolve(
             );
             fits = false;
         }
+        if name.value == caller::Caller::OURSELVES {
+            let help = "that is who asks Omni whether a key is good; take another name";
+            notes.problems.at(&name.span, "a caller cannot be named `omnigate`").help(help);
+            fits = false;
+        }
         let matches = match &said.matches {
             None => Some(Vec::new()),
             Some(rules) => told.rules(&name.value, rules, notes),

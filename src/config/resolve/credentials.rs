@@ -9,6 +9,7 @@ use crate::config::resolve::budgets::Budgets;
 use crate::config::resolve::secrets::{self, Stores};
 use crate::config::resolve::{Notes, Surroundings, name_is_plain};
 use crate::credential::{CredentialSettings, Kind, OnMissing, Source};
+use crate::proxy::RouteSettings;
 use crate::shape::Key;
 
 /// The credentials of a file.
@@ -28,11 +29,20 @@ pub(super) struct Known<'a> {
 }
 
 impl Credentials<'_> {
-    /// Who pays when Omni is asked whether a key is good.
-    pub(super) fn probes(&self) -> Vec<Key> {
+    /// Who pays when Omni is asked whether a key is good: the credential's budgets, and those that
+    /// all of its routes charge. What only some of them charge is about those calls, not the key.
+    pub(super) fn probes(&self, routes: &[RouteSettings]) -> Vec<Key> {
         let key = |(name, known): (&&str, &Known<'_>)| {
             let credential = CredentialId::new(*name);
-            Some(Key { credential, budgets: known.budgets.clone()? })
+            let mut budgets = known.budgets.clone()?;
+            let keys = routes.iter().flat_map(|route| &route.keys);
+            let mut charged = keys.filter(|key| key.credential == credential);
+            let mut all: Vec<BudgetId> =
+                charged.next().map(|key| key.budgets.clone()).unwrap_or_default();
+            charged.for_each(|key| all.retain(|budget| key.budgets.contains(budget)));
+            all.retain(|budget| !budgets.contains(budget));
+            budgets.append(&mut all);
+            Some(Key { credential, budgets })
         };
         self.known.iter().filter_map(key).collect()
     }

@@ -71,7 +71,7 @@ pub(super) fn resolve(file: &File, around: &Surroundings<'_>, notes: &mut Notes)
         upstream: upstream?,
         replay: replay?,
         callers: callers?,
-        probes: credentials.probes(),
+        probes: credentials.probes(routes.as_deref()?),
         credentials: credentials.settings?,
         budgets: budgets.settings?,
         routes: routes?,
@@ -261,6 +261,20 @@ mod tests {
         assert_eq!(keys("budget = \"b\""), [key("org", &["b"])]);
         assert_eq!(keys("budget = [\"b\", \"a\"]"), [key("org", &["b", "a"])]);
         assert_eq!(keys("budget = \"none\""), [key("org", &[])]);
+    }
+
+    #[test]
+    fn a_probe_is_charged_to_what_every_call_of_its_key_is_charged_to() {
+        let text = START.replace("[vault]", "[budgets.a]\n[budgets.b]\n[budgets.c]\n[vault]");
+        let text = text.replace("kind", "budget = \"a\"\nkind");
+        let probes = |first: &str, second: &str| {
+            let route = "[[routes]]\nname = \"two\"\npath = \"/two\"\ncredential = \"org\"";
+            home(&format!("{text}\n{first}\n{route}\n{second}")).probes
+        };
+        let (ab, bc) = ("budget = [\"a\", \"b\"]", "budget = [\"c\", \"b\"]");
+        assert_eq!(probes("", ""), [key("org", &["a"])]);
+        assert_eq!(probes(ab, bc), [key("org", &["a", "b"])]);
+        assert_eq!(probes(ab, "budget = \"none\""), [key("org", &["a"])]);
     }
 
     #[test]

@@ -188,7 +188,8 @@ fn program(
     let names = said.env.as_ref().map_or(&[][..], |env| &env.value);
     for name in names {
         let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        if name.value.is_empty() || !name.value.bytes().all(word) {
+        if name.value.is_empty() || !name.value.bytes().all(word) || blot::is_token(&name.value) {
+            notes.hidden.hide(name);
             notes
                 .problems
                 .at(&name.span, "this is not the name of a variable")
