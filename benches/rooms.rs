@@ -12,8 +12,8 @@ use http::Method;
 use omnigate::base::{BudgetId, CallerId, CredentialId, Priority, RouteId};
 use omnigate::route::{CanonicalPath, Methods, Pattern, Router};
 use omnigate::shape::{
-    Ask, BudgetSettings, ColdStart, Key, LaneId, Place, Profile, Scope, Shaper, ShaperSettings,
-    StatePlace,
+    Ask, BudgetSettings, ColdStart, Key, LaneId, Place, Profile, Scope, Service, Shaper,
+    ShaperSettings, StatePlace,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
@@ -119,6 +119,37 @@ async fn granted(waiters: usize, grants: u64) -> Duration {
     took.mul_f64(grants as f64 / many as f64)
 }
 
+/// What it takes to tell everybody that Omni refuses the key. `shape/a free permit` is the control.
+fn refused_key(c: &mut Criterion) {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let key = CredentialId::new("org");
+    let (out, places) = full(1);
+    out.shaper.set_service(&key, Service::Out);
+    drop(places);
+    let ask =
+        Ask { lane: out.lane, caller: &out.caller, priority: Priority::Normal, max_wait: None };
+    c.bench_function("shape/a call to a refused key", |b| {
+        b.iter(|| out.shaper.join(&ask).is_err())
+    });
+    for waiters in [1_000, 10_000] {
+        let name = format!("shape/all {waiters} waiters of a refused key told");
+        c.bench_function(&name, |b| {
+            b.iter_batched(
+                || full(waiters),
+                |(busy, mut places)| {
+                    busy.shaper.set_service(&key, Service::Out);
+                    for place in &mut places {
+                        assert!(runtime.block_on(place.near()).is_err());
+                    }
+                    (busy, places)
+                },
+                BatchSize::LargeInput,
+            );
+        });
+    }
+}
+
 fn route(c: &mut Criterion) {
     let paths = [
         "/api/v1/documents",
@@ -139,5 +170,5 @@ fn route(c: &mut Criterion) {
     });
 }
 
-criterion_group!(rooms, shape, route);
+criterion_group!(rooms, shape, refused_key, route);
 criterion_main!(rooms);

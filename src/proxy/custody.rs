@@ -206,29 +206,32 @@ impl Custody {
             if renewed {
                 // Its calls wait, and do not go in vain if this value is no good either.
                 let _held = OnTrial::begin(self, member);
-                self.probe(member).await;
+                let _ = self.probe(member).await;
             }
             before = Some(turn);
             tokio::select! {
                 changed = turns.changed() => if changed.is_err() { return },
-                () = sleep(PROBE_EVERY), if turn.rejected => self.probe(member).await,
+                () = sleep(PROBE_EVERY), if turn.rejected => {
+                    let _ = self.probe(member).await;
+                }
             }
         }
     }
 
-    /// Asks for a key that was refused.
-    async fn probe(&self, member: &Member) {
+    /// Asks who a key is, and takes Omni at its word.
+    async fn probe(&self, member: &Member) -> Result<Whoami, WhoamiError> {
         let credential = member.credential.id();
-        match self.ask(member).await {
+        let answer = self.ask(member).await;
+        match &answer {
             Ok(answer) if answer.refused || answer.status.is_success() => {
                 let before = member.credential.is_rejected();
                 member.credential.judge(answer.generation, answer.refused);
                 self.settle(member);
                 match (before, member.credential.is_rejected()) {
                     (true, false) => info!(%credential, "Omni takes this key again"),
-                    (false, true) => error!(%credential, "Omni refuses this key's new value too"),
+                    (false, true) => error!(%credential, "Omni refuses this key"),
                     (true, true) => debug!(%credential, "Omni still refuses this key"),
-                    (false, false) => info!(%credential, "Omni takes this key's new value"),
+                    (false, false) => info!(%credential, "Omni takes this key"),
                 }
             }
             Ok(answer) => {
@@ -236,6 +239,7 @@ impl Custody {
             }
             Err(error) => debug!(%credential, %error, "Omni could not be asked who a key is"),
         }
+        answer
     }
 
     /// Tells the queue how the key stands. Whoever calls it last has looked last.
@@ -254,7 +258,8 @@ impl Custody {
         }
     }
 
-    /// Asks Omni who a key is. The question waits for its turn like any call, and is charged.
+    /// Asks Omni who a key is, and takes it at its word. The question waits for its turn like any
+    /// call, and is charged.
     ///
     /// Cancel-safe: dropping the future gives its place back.
     ///
@@ -262,7 +267,7 @@ impl Custody {
     /// [`WhoamiError`], when there is no answer.
     pub async fn whoami(&self, id: &CredentialId) -> Result<Whoami, WhoamiError> {
         let member = self.members.get(id).ok_or_else(|| WhoamiError::Unknown(id.clone()))?;
-        self.ask(member).await
+        self.probe(member).await
     }
 
     async fn ask(&self, member: &Member) -> Result<Whoami, WhoamiError> {

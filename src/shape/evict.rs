@@ -101,10 +101,13 @@ impl Queue {
     }
 
     fn refuse(&mut self, ticket: Ticket, refused: Refused) {
-        let Some(mut waiter) = self.waiters.remove(&ticket) else { return };
-        self.unqueue(ticket, &waiter);
+        let Some(waiter) = self.waiters.get_mut(&ticket) else { return };
+        let (seat, deadline, queued) = (waiter.seat, waiter.deadline, waiter.queued());
         waiter.stage = Stage::Refused(refused);
         waiter.wake();
-        self.waiters.insert(ticket, waiter);
+        if queued {
+            self.line.leave(seat, ticket);
+            self.forget(ticket, seat, deadline);
+        }
     }
 }

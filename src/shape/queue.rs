@@ -51,7 +51,7 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) seat: Seat,
-    deadline: Instant,
+    pub(super) deadline: Instant,
     pub(super) stage: Stage,
     waker: Option<Waker>,
 }
@@ -262,14 +262,14 @@ impl Queue {
     }
 
     /// Takes a waiter that is still in the line out of it.
-    pub(super) fn unqueue(&mut self, ticket: Ticket, waiter: &Waiter) {
+    fn unqueue(&mut self, ticket: Ticket, waiter: &Waiter) {
         if waiter.queued() {
             self.line.leave(waiter.seat, ticket);
             self.forget(ticket, waiter.seat, waiter.deadline);
         }
     }
 
-    fn forget(&mut self, ticket: Ticket, seat: Seat, deadline: Instant) {
+    pub(super) fn forget(&mut self, ticket: Ticket, seat: Seat, deadline: Instant) {
         self.deadlines.remove(&(deadline, ticket));
         self.lanes[seat.lane].queued -= 1;
         self.callers.leave(seat.caller);

@@ -162,6 +162,19 @@ async fn a_key_that_was_replaced_just_now_is_looked_up_and_nobody_notices() {
     assert!(house.omni.highest_in_any_window(60 * SECOND) <= 60);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_operator_who_asks_about_a_key_settles_the_matter() {
+    let house = Plan::default().build().await;
+    let org = CredentialId::new("org");
+    house.omni.set_keys(Vec::new());
+    assert!(house.rooms.custody.whoami(&org).await.unwrap().refused);
+    assert!(is_rejected(&call(&house).await), "and it costs nothing");
+    assert_eq!(house.omni.arrived(), 1);
+    house.omni.set_keys(vec![key()]);
+    assert!(!house.rooms.custody.whoami(&org).await.unwrap().refused);
+    assert_eq!(call(&house).await.status(), 200);
+}
+
 fn answer(status: u16, body: &'static str) -> Fault {
     let mut answer = Response::new(body.into());
     *answer.status_mut() = StatusCode::from_u16(status).unwrap();
