@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::app::{Rooms, StartError, Ways};
 use crate::base::CredentialId;
 use crate::config::Config;
-use crate::credential::OnMissing;
+use crate::credential::{OnMissing, State};
 use crate::net::{Client, Dial, Limits};
 use crate::proxy::{Whoami, WhoamiError};
 use crate::shape::StateError;
@@ -89,7 +89,13 @@ impl Asker {
     /// Asks about one key.
     pub(crate) async fn ask(&self, id: &CredentialId) -> Result<Told, Untold> {
         match self {
-            Self::Rooms(rooms) => rooms.custody.whoami(id).await.map(told).map_err(untold),
+            Self::Rooms(rooms) => {
+                let credential = rooms.credentials.get(id);
+                if let Some(State::Missing { why }) = credential.map(|one| one.state()) {
+                    return Err(unasked(why.to_string()));
+                }
+                rooms.custody.whoami(id).await.map(told).map_err(untold)
+            }
             Self::Gateway(client) => {
                 let path = format!("/-/credentials/{id}/test");
                 let (status, body) = post(client, &path).await.map_err(unasked)?;
@@ -170,6 +176,10 @@ fn read(status: StatusCode, body: &Value) -> Result<Told, Untold> {
         (StatusCode::NOT_FOUND, ..) => {
             Err(unasked("the gateway that runs does not know it; restart it".to_owned()))
         }
-        _ => Err(unasked(text("detail").unwrap_or_else(|| format!("its gateway said {status}")))),
+        _ => {
+            let why = text("detail").unwrap_or_else(|| format!("its gateway said {status}"));
+            let why = why.trim_start_matches("Omni could not be asked: ").trim_end_matches('.');
+            Err(unasked(why.to_owned()))
+        }
     }
 }

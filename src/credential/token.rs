@@ -51,6 +51,12 @@ pub enum BadToken {
         /// Its position in the secret, from 0.
         at: usize,
     },
+    /// A key of Omni's with something in front of it, such as `OMNI_API_KEY=`.
+    #[error("an Omni key begins at byte {at}; leave out what stands before it")]
+    Before {
+        /// Where the key begins in the secret, from 0.
+        at: usize,
+    },
     /// Something that no bearer token has (RFC 6750 §2.1), such as a quotation mark.
     #[error("it has a character that no bearer token has at byte {at}; is it quoted?")]
     Character {
@@ -78,6 +84,12 @@ impl Token {
         if let Some((at, &byte)) = text.iter().enumerate().find(|(_, byte)| !is_token_byte(**byte))
         {
             return Err(odd(byte, offset + at));
+        }
+        let prefix = omni::TOKEN_PREFIX.as_bytes();
+        if let Some(at) = text.windows(prefix.len()).position(|part| part == prefix)
+            && at > 0
+        {
+            return Err(BadToken::Before { at: offset + at });
         }
         let line = Zeroizing::new([b"Bearer ", text].concat());
         let mut bearer = HeaderValue::from_bytes(&line).map_err(|_| BadToken::Control { at: 0 })?;
@@ -187,6 +199,7 @@ mod tests {
             (b"\xef\xbb\xbfabc", NotAscii { at: 0 }),
             (b"\"abc\"", Character { at: 0 }),
             (b"key=abc,b", Character { at: 7 }),
+            (b"OMNI_API_KEY=omni_osk_abc", Before { at: 13 }),
             (long.as_bytes(), TooLong),
         ] {
             assert_eq!(Token::parse(stored).err(), Some(why), "{stored:?}");

@@ -92,6 +92,8 @@ impl Question {
             priority: Priority::Interactive,
             max_wait: Some(MAX_WAIT),
         };
+        // Without a value there is nothing to ask about.
+        credential.bearer()?;
         let mut place = self.shaper.join(&ask)?;
         for _ in 0..ROUNDS {
             place.near().await?;

@@ -166,6 +166,13 @@ fn what_cannot_be_asked_is_said_with_its_reason_and_nothing_is_replaced() {
     let said = folder.fails(&["rotate", "org", "--stdin"], SECOND, 69);
     assert!(said.contains("--untried"), "{url}: {said}");
     assert_eq!(folder.fingerprints(&[]), before);
+    folder.ok(&["rm", "org", "--yes"], "");
+    let said = check(&folder);
+    assert_eq!(said.code, Some(69));
+    assert!(said.out.contains("org: could not be asked about: "), "{}", said.out);
+    assert!(said.out.contains("has no secret `org`; it has spare"), "{}", said.out);
+    assert!(said.out.contains("0 requests were sent"), "{}", said.out);
+    folder.ok(&["set", "org", "--stdin"], TOKEN);
     folder.ok(&["rotate", "org", "--stdin", "--untried"], SECOND);
     assert_ne!(folder.fingerprints(&[]), before);
 }
