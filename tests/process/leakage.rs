@@ -10,30 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Duration;
 
+use crate::harness::disguise::find;
 use crate::harness::{Caller, Gateway, House, Plan, get, key, soon, until};
 
 /// What a caller brings of its own, which is nobody's business either.
 const CALLERS_OWN: &str = "omni_osk_callersown7Zk3mT9xW2bV8nR5cY1aD4eF6gH7iJ0kL2o";
-
-/// Standard base64 without padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let groups = bytes.chunks(3).flat_map(|group| {
-        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
-        let bits = bits << (8 * (3 - group.len()));
-        (0..=group.len()).map(move |nth| char::from(DIGITS[(bits >> (18 - 6 * nth) & 63) as usize]))
-    });
-    groups.collect()
-}
-
-/// How a secret may show: plain, and in the middle of whatever base64 it is a part of.
-fn disguises(secret: &str) -> Vec<String> {
-    let hidden = (0..3).map(|shift| {
-        let text = base64(&[&vec![0; shift], secret.as_bytes()].concat());
-        text[4..text.len() - 4].to_owned()
-    });
-    [secret.to_owned(), secret[20..40].to_owned()].into_iter().chain(hidden).collect()
-}
 
 async fn raw(gateway: &Gateway, request: &str) -> String {
     let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
@@ -143,10 +124,7 @@ async fn no_credential_is_ever_logged_or_told() {
     println!("{} lines were logged, {traces} of them at trace level", said.lines().count());
     assert!(traces > 0, "the log was not at trace level");
     for secret in [key().token(), second.token(), CALLERS_OWN] {
-        for disguise in disguises(secret) {
-            let line = said.lines().find(|line| line.contains(&disguise));
-            assert!(line.is_none(), "a credential was logged: {line:?}");
-            assert!(!told.contains(&disguise), "a credential was told");
-        }
+        assert_eq!(find(secret, &said), None, "a credential was logged");
+        assert_eq!(find(secret, &told), None, "a credential was told");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use omnigate::app::{Rooms, Ways};
+use omnigate::app::{Rooms, StartError, Ways};
 use omnigate::base::{Body, Peer};
 use omnigate::config::{self, Config};
 use omnigate::fake_omni::{Algorithm, FakeOmni, Key, KeyKind, Limit, Settings};
@@ -101,6 +101,15 @@ pub(crate) struct House {
 
 impl Plan {
     pub(crate) async fn build(self) -> House {
+        self.try_build().await.unwrap()
+    }
+
+    /// Why it does not start, in words.
+    pub(crate) async fn refused(self) -> String {
+        self.try_build().await.err().unwrap().to_string()
+    }
+
+    async fn try_build(self) -> Result<House, StartError> {
         let folder = tempfile::tempdir().unwrap();
         let Self { budget, credential, route, more, fake, transit, seed, vault, way } = self;
         let usual = || ["backend = \"dir\"\npath = \".\"", "secret = \"org\""].map(str::to_owned);
@@ -147,12 +156,12 @@ impl House {
         transit: Duration,
         seed: u64,
         vault: Option<Dial>,
-    ) -> Self {
+    ) -> Result<Self, StartError> {
         let (dial, far_ends) = Dial::pipe();
         let road = Road::open(far_ends, omni.clone(), transit, seed);
-        let rooms = Rooms::open(&config, Ways { upstream: Some(dial), vault }).await.unwrap();
+        let rooms = Rooms::open(&config, Ways { upstream: Some(dial), vault }).await?;
         let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
-        Self {
+        Ok(Self {
             omni,
             rooms,
             road,
@@ -163,7 +172,7 @@ impl House {
             config,
             transit,
             folder,
-        }
+        })
     }
 
     /// Ends the gateway as a kill does, and starts it again on the same state folder. Its times are
@@ -171,7 +180,7 @@ impl House {
     /// pause has all of virtual time before it.
     pub(crate) async fn killed_and_started_again(self, seed: u64) -> Self {
         let (folder, config, omni, transit) = self.kill().await;
-        Self::open(folder, config, omni, transit, seed, None).await
+        Self::open(folder, config, omni, transit, seed, None).await.unwrap()
     }
 
     /// Ends the gateway as a kill does, and starts it for the first time on another machine, a window
@@ -180,7 +189,7 @@ impl House {
         let (folder, config, omni, transit) = self.kill().await;
         std::fs::remove_dir_all(folder.path().join("state")).unwrap();
         sleep(61 * SECOND).await;
-        Self::open(folder, config, omni, transit, seed, None).await
+        Self::open(folder, config, omni, transit, seed, None).await.unwrap()
     }
 
     async fn kill(self) -> (TempDir, Config, FakeOmni, Duration) {

@@ -5,20 +5,21 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
+use http::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::harness::{Answer, Caller, soon, until};
+use crate::harness::{Answer, Caller, get, soon, until};
 
 /// `omnigate serve`, killed when this is dropped.
 pub(crate) struct Gateway {
     child: Child,
     pid: u32,
     said: Arc<Mutex<Vec<String>>>,
-    hearing: JoinHandle<()>,
+    hearing: [JoinHandle<()>; 2],
     addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
@@ -26,7 +27,7 @@ pub(crate) struct Gateway {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
-    /// All that it wrote to stderr.
+    /// All that it wrote to stdout and stderr.
     pub(crate) said: String,
 }
 
@@ -38,19 +39,14 @@ impl Gateway {
             .env_clear()
             .envs(env.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let said = Arc::new(Mutex::new(Vec::new()));
-        let heard = said.clone();
-        let hearing = tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                heard.lock().unwrap().push(line);
-            }
-        });
+        let out = hear(child.stdout.take().unwrap(), said.clone());
+        let hearing = [out, hear(child.stderr.take().unwrap(), said.clone())];
         Self { pid: child.id().unwrap(), child, said, hearing, addresses: None }
     }
 
@@ -101,6 +97,20 @@ impl Gateway {
         Caller::connect(self.addresses.unwrap().1).await.get(path).await
     }
 
+    /// Tells the admin port to do something.
+    pub(crate) async fn tell(&self, path: &str) -> Answer {
+        let mut request = get(path);
+        *request.method_mut() = Method::POST;
+        Caller::connect(self.addresses.unwrap().1).await.call(request).await.unwrap()
+    }
+
+    /// Has every secret's place looked at; gives how the key `org` stands then.
+    pub(crate) async fn reload(&self) -> Value {
+        let answer = self.tell("/-/reload").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["credentials"][0].take()
+    }
+
     /// One figure of `/metrics`.
     pub(crate) async fn figure(&self, series: &str) -> f64 {
         let page = self.admin("/metrics").await.text();
@@ -138,12 +148,27 @@ impl Gateway {
     /// Waits for it to end by itself.
     pub(crate) async fn ends(mut self) -> Ended {
         let status = soon(self.child.wait()).await.unwrap();
-        soon(&mut self.hearing).await.unwrap();
+        for hearing in &mut self.hearing {
+            soon(hearing).await.unwrap();
+        }
         Ended { status, said: self.said() }
     }
 
-    /// All that it wrote to stderr so far.
+    /// All that it wrote to stdout and stderr so far.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().join("\n")
     }
+}
+
+/// Keeps every line that comes.
+fn hear(
+    from: impl AsyncRead + Send + Unpin + 'static,
+    said: Arc<Mutex<Vec<String>>>,
+) -> JoinHandle<()> {
+    let mut lines = BufReader::new(from).lines();
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next_line().await {
+            said.lock().unwrap().push(line);
+        }
+    })
 }

@@ -1,9 +1,11 @@
 //! A gateway as a process of its own, a fake Omni in this one, and real sockets between them.
 
 mod caller;
+pub(crate) mod disguise;
 mod gateway;
 mod origin;
 pub(crate) mod pattern;
+pub(crate) mod safe;
 
 use std::fs::Permissions;
 use std::net::SocketAddr;
@@ -33,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) server: String,
     /// Lines of `[budgets.omni]`.
     pub(crate) budget: String,
+    /// Lines of `[vault]` and of `[credentials.org]`.
+    pub(crate) vault: [String; 2],
     /// The log's filter.
     pub(crate) log: &'static str,
     pub(crate) fake: Settings,
@@ -46,6 +50,8 @@ impl Default for Plan {
         Self {
             server: String::new(),
             budget: "limit = 100000\nprofile = \"burst\"".to_owned(),
+            vault: ["backend = \"file\"\npath = \".\"", "secret = \"org.token\""]
+                .map(str::to_owned),
             log: "info",
             fake: Settings {
                 keys: vec![key()],
@@ -71,7 +77,7 @@ pub(crate) struct House {
 
 impl Plan {
     pub(crate) async fn build(self) -> House {
-        let Self { server, budget, log, fake, origin } = self;
+        let Self { server, budget, vault: [vault, org], log, fake, origin } = self;
         let omni = FakeOmni::new(fake);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let upstream = origin.unwrap_or(listener.local_addr().unwrap());
@@ -89,11 +95,10 @@ impl Plan {
             [upstream]
             base_url = "http://{upstream}"
             [vault]
-            backend = "file"
-            path = "."
+            {vault}
             [credentials.org]
             kind = "organization"
-            secret = "org.token"
+            {org}
             [budgets.omni]
             cold_start = "trust"
             {budget}
@@ -129,6 +134,11 @@ impl House {
         self.folder.path().join("omnigate.toml")
     }
 
+    /// Where the config and the state are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("omnigate.sock")
     }
@@ -154,7 +164,7 @@ impl House {
 }
 
 /// Writes a file that only its owner reads, and puts it in place of the old one.
-fn replace(path: &Path, bytes: &[u8]) {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) {
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, bytes).unwrap();
     std::fs::set_permissions(&fresh, Permissions::from_mode(0o600)).unwrap();
