@@ -9,7 +9,7 @@ use omnigate::fake_omni::{Key, KeyKind, Settings};
 use rustix::process::Signal;
 
 use crate::harness::disguise::{Search, base64, find};
-use crate::harness::safe::Safe;
+use crate::harness::safe::{Safe, Start};
 use crate::harness::{Caller, Gateway, House, Plan, get};
 
 /// With characters that a URL must escape.
@@ -90,6 +90,14 @@ async fn live(safe: &Safe) -> String {
         (harm.does)();
         all += &house.spawn().ends().await.said;
     }
+    let harm = safe.harms.iter().find(|harm| harm.at_start == Start::Credential).unwrap();
+    safe.mend(FIRST);
+    (harm.does)();
+    let degraded = self::house(safe.degraded()).await;
+    let gateway = degraded.start().await;
+    all += &ask(&gateway).await;
+    gateway.signal(Signal::TERM);
+    all += &gateway.ends().await.said;
     all + &written(&house.folder().join("state"))
 }
 
