@@ -77,6 +77,8 @@ impl Proxy {
     ) -> Result<Response<Body>, Error> {
         // A call whose keys are all missing must not wait a minute to learn it.
         route.any_bearer()?;
+        // The queue hears of a key's first value a moment later than the key itself.
+        self.custody.settle_all(route.credentials());
         let place = self.shaper.join(&wait.ask(route))?;
         route.retries().called(Instant::now());
         let (head, body) = request.into_parts();

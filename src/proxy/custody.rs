@@ -242,6 +242,15 @@ impl Custody {
         answer
     }
 
+    /// Tells the queue how these keys stand, where it does not know yet.
+    pub(super) fn settle_all(&self, credentials: &[Arc<Credential>]) {
+        for credential in credentials {
+            if let Some(member) = self.members.get(credential.id()) {
+                self.settle(member);
+            }
+        }
+    }
+
     /// Tells the queue how the key stands. Whoever calls it last has looked last.
     fn settle(&self, member: &Member) {
         let mut told = member.told.lock().unwrap_or_else(PoisonError::into_inner);

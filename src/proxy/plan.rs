@@ -76,6 +76,10 @@ impl PlannedRoute {
         self.credentials.len() > 1
     }
 
+    pub(crate) fn credentials(&self) -> &[Arc<Credential>] {
+        &self.credentials
+    }
+
     /// The credential that a permit was granted for. A permit's key is one of the route's.
     pub(crate) fn credential(&self, id: &CredentialId) -> &Arc<Credential> {
         let one = self.credentials.iter().find(|credential| credential.id() == id);

@@ -118,7 +118,8 @@ async fn another_value_heals_within_the_refresh_interval_and_without_a_restart()
         sleep(SECOND / 10).await;
     }
     println!("healed {:?} after the new value was written", written.elapsed());
-    assert!(written.elapsed() <= 5 * SECOND);
+    // The interval, and the step in which this test asks.
+    assert!(written.elapsed() <= 5 * SECOND + SECOND / 10);
     sleep(SECOND).await;
     let arrivals = house.omni.arrivals();
     assert_eq!(whoamis(&arrivals), 2, "one for the old value, one for the new");

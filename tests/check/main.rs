@@ -86,7 +86,12 @@ fn a_missing_secret_file_is_told_at_its_line() {
     let text = GOOD.replace("backend = \"env\"", "backend = \"dir\"\npath = \"secrets\"");
     let report = config::parse(&text, &path).unwrap_err().to_string();
     let file = folder.path().join("secrets/OMNI_API_KEY");
-    assert!(report.contains(&format!("the secret file is missing: {}", file.display())));
+    assert!(
+        report.contains(&format!(
+            "the secret file of credential `org` is missing: {}",
+            file.display()
+        ))
+    );
     assert!(
         report.contains("10 | secret = \"OMNI_API_KEY\"\n   |          ^^^^^^^^^^^^^^"),
         "{report}"

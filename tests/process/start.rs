@@ -30,7 +30,11 @@ credential = "org"
 const PROBLEMS: [(&str, &str, &str); 6] = [
     ("unknown key `conect_timeout`", "conect_timeout", "did you mean `connect_timeout`?"),
     ("`response_timeout` is not a duration", "\"2 minutes\"", "\"30s\", \"2m\""),
-    ("the secret file is missing: ", "\"org.token\"", "put the token into this file"),
+    (
+        "the secret file of credential `org` is missing: ",
+        "\"org.token\"",
+        "put the token into this file",
+    ),
     ("a token stands here in place of its name", "\"omni_osk_", "where a secret is"),
     ("there is no credential `orgg`", "\"orgg\"", "did you mean `org`?"),
     ("", "\"/api/v1/documents/{id}\"", ""),

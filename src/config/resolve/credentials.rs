@@ -65,7 +65,8 @@ pub(super) fn resolve<'a>(
             Some(file::OnMissing::Degrade) => OnMissing::Degrade,
         };
         let source = said.secret.as_ref().and_then(|secret| stores.source(secret, notes));
-        let source = source.filter(|source| secrets::is_there(source, said, on_missing, notes));
+        let source =
+            source.filter(|source| secrets::is_there(source, name, said, on_missing, notes));
         let kind = said.kind.as_ref().map(|kind| match kind.value {
             file::Kind::Organization => Kind::Organization,
             file::Kind::Personal => Kind::Personal,

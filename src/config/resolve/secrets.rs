@@ -146,6 +146,7 @@ fn is_a_name(said: &At<String>, notes: &mut Notes) -> bool {
 /// credential room's business, and so are variables: they are there when the service starts.
 pub(super) fn is_there(
     source: &Source,
+    name: &At<String>,
     said: &Credential,
     on_missing: OnMissing,
     notes: &mut Notes,
@@ -153,7 +154,7 @@ pub(super) fn is_there(
     let (path, private) = match source {
         Source::Dir { path, name } => (path.join(name), false),
         Source::File { path } => (path.clone(), true),
-        Source::Age { vault, .. } => return age_is_there(vault, said, on_missing, notes),
+        Source::Age { vault, .. } => return age_is_there(vault, name, said, on_missing, notes),
         Source::Env { .. }
         | Source::Exec { .. }
         | Source::Hashicorp { .. }
@@ -164,7 +165,8 @@ pub(super) fn is_there(
         Ok(()) => true,
         Err(Trouble::Missing) if on_missing == OnMissing::Degrade => true,
         Err(trouble) => {
-            let message = format!("{}: {}", trouble.message("secret file"), path.display());
+            let message =
+                format!("{}: {}", trouble.message("secret file", &name.value), path.display());
             notes.problems.at(&secret.span, message).help(trouble.way_out(&path));
             false
         }
@@ -174,6 +176,7 @@ pub(super) fn is_there(
 /// Whether an age file and its identity are there. What is in it is the credential room's business.
 fn age_is_there(
     vault: &AgeSettings,
+    name: &At<String>,
     said: &Credential,
     on_missing: OnMissing,
     notes: &mut Notes,
@@ -187,7 +190,7 @@ fn age_is_there(
             Err(Trouble::Missing) if on_missing == OnMissing::Degrade => continue,
             Err(trouble) => trouble,
         };
-        let message = format!("{}: {}", trouble.message(what), path.display());
+        let message = format!("{}: {}", trouble.message(what, &name.value), path.display());
         let help = match trouble {
             Trouble::Missing => "run: omnigate vault init".into(),
             other => other.way_out(path),
@@ -222,13 +225,14 @@ fn look(path: &Path, private: bool) -> Result<(), Trouble> {
 }
 
 impl Trouble {
-    fn message(&self, what: &str) -> String {
+    fn message(&self, what: &str, credential: &str) -> String {
+        let file = format!("the {what} of credential `{credential}`");
         match self {
-            Self::Missing => format!("the {what} is missing"),
-            Self::NoFile => format!("the {what} is no file"),
-            Self::NotAllowed => format!("we may not look at the {what}"),
-            Self::ReadByOthers => format!("the {what} can be read by others"),
-            Self::Other(kind) => format!("the {what} cannot be looked at ({kind})"),
+            Self::Missing => format!("{file} is missing"),
+            Self::NoFile => format!("{file} is no file"),
+            Self::NotAllowed => format!("we may not look at {file}"),
+            Self::ReadByOthers => format!("{file} can be read by others"),
+            Self::Other(kind) => format!("{file} cannot be looked at ({kind})"),
         }
     }
 

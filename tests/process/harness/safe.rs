@@ -164,13 +164,15 @@ fn harms_of_a_file(path: &Path) -> Vec<Harm> {
     let at = || path.to_owned();
     let (gone, linked, piped) = (at(), at(), at());
     vec![
-        early(" file is missing", "is not there", move || fs::remove_file(&gone).unwrap()),
-        early(" file cannot be looked at", "cannot be read", move || {
+        early("file of credential `org` is missing", "is not there", move || {
+            fs::remove_file(&gone).unwrap()
+        }),
+        early("file of credential `org` cannot be looked at", "cannot be read", move || {
             fs::remove_file(&linked).unwrap();
             symlink(&linked, &linked).unwrap();
         }),
         // Whoever opens it to read waits for somebody who writes.
-        early(" file is no file", "is not a regular file", move || {
+        early("file of credential `org` is no file", "is not a regular file", move || {
             fs::remove_file(&piped).unwrap();
             let mode = rustix::fs::Mode::from_raw_mode(0o600);
             rustix::fs::mknodat(rustix::fs::CWD, &piped, rustix::fs::FileType::Fifo, mode, 0)
@@ -181,7 +183,7 @@ fn harms_of_a_file(path: &Path) -> Vec<Harm> {
 
 fn exposed(path: &Path) -> Harm {
     let path = path.to_owned();
-    early(" file can be read by others", "may be read by others", move || {
+    early("file of credential `org` can be read by others", "may be read by others", move || {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     })
 }
