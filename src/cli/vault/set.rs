@@ -114,7 +114,7 @@ pub(super) fn rotate(here: &Here, args: RotateArgs) -> Result<(), Failed> {
     let now = told(&edit.vault.find(&name)?);
     edit.save()?;
     if let After::Ask(trial) = trial {
-        trial::while_it_serves(here, &name, &trial, &old)?;
+        trial::while_it_serves(here, &name, &trial, &token, &old)?;
     }
     println!("`{name}` has a new value in {} ({now})", here.files.path.display());
     println!(

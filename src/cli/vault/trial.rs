@@ -172,6 +172,7 @@ pub(super) fn while_it_serves(
     here: &Here,
     name: &SecretName,
     trial: &Trial,
+    new: &Token,
     old: &Token,
 ) -> Result<(), Failed> {
     let failed = match trial.ask(None) {
@@ -186,17 +187,76 @@ pub(super) fn while_it_serves(
         println!("Omni takes the new value, and the gateway has it");
         return Ok(());
     };
-    let mut edit = Edit::begin(&here.files)?;
-    edit.vault.set(name, old, trial.kind);
-    edit.save()?;
+    if !put_back(here, name, new, old, trial.kind)? {
+        let why = format!(
+            "{}; somebody else has changed `{name}` meanwhile, and it stays as they left it",
+            failed.why
+        );
+        return Err(Failed { why, ..failed });
+    }
     // It looks every 5 s in any case.
     let _ = trial.reload();
     Err(Failed { why: format!("{}; `{name}` has its old value again", failed.why), ..failed })
+}
+
+/// Puts the old value back; false where somebody else has replaced the new one or taken it out.
+fn put_back(
+    here: &Here,
+    name: &SecretName,
+    new: &Token,
+    old: &Token,
+    kind: Kind,
+) -> Result<bool, Failed> {
+    let mut edit = Edit::begin(&here.files)?;
+    if !edit.vault.holds(name, new) {
+        return Ok(false);
+    }
+    edit.vault.set(name, old, kind);
+    edit.save()?;
+    Ok(true)
 }
 
 fn same(one: &Path, other: &Path) -> bool {
     match (absolute(one), absolute(other)) {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
+    }
+}
+
+// Without it there is no vault to test with.
+#[cfg(feature = "vault-age")]
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::credential::AgeSettings;
+    use crate::credential::age::Vault;
+
+    #[test]
+    fn the_old_value_comes_back_unless_somebody_else_has_changed_it_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = AgeSettings {
+            path: folder.path().join("vault.age"),
+            identity: folder.path().join("identity.txt"),
+        };
+        Vault::create(&files).unwrap();
+        let here = Here { files, config: None, configured: false, kinds: BTreeMap::new() };
+        let name = SecretName::parse("org").unwrap();
+        let [old, new, theirs] =
+            ["old", "new", "theirs"].map(|it| Token::parse(it.as_bytes()).unwrap());
+        for (now, put, then) in [(&new, true, &old), (&theirs, false, &theirs)] {
+            let mut edit = Edit::begin(&here.files).unwrap();
+            edit.vault.set(&name, now, Kind::Organization);
+            edit.save().unwrap();
+            let done = put_back(&here, &name, &new, &old, Kind::Organization).unwrap();
+            assert_eq!(done, put);
+            assert!(here.open().unwrap().holds(&name, then));
+        }
+        let mut edit = Edit::begin(&here.files).unwrap();
+        edit.vault.remove(&name).unwrap();
+        edit.save().unwrap();
+        assert!(!put_back(&here, &name, &new, &old, Kind::Organization).unwrap());
+        assert!(here.open().unwrap().find(&name).is_err());
     }
 }
