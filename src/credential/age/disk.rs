@@ -65,18 +65,26 @@ pub(super) fn create(path: &Path, content: &[u8]) -> Result<(), AgeError> {
 /// link stays one, and the owner stays the owner. The mode is 0600.
 pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), AgeError> {
     let place = real(path)?;
-    replace_real(&place, content).map_err(unwritable(path))
+    let owner = fs::metadata(&place).map_err(unwritable(path))?;
+    replace_real(&place, Some(&owner), content).map_err(unwritable(path))
 }
 
-fn replace_real(place: &Path, content: &[u8]) -> io::Result<()> {
-    let owner = fs::metadata(place)?;
+/// The same, but the new file is ours, whoever had the old one, and a symbolic link is replaced and
+/// not followed: in a folder that others may write, both are theirs to choose.
+pub(super) fn overwrite(path: &Path, content: &[u8]) -> Result<(), AgeError> {
+    replace_real(path, None, content).map_err(unwritable(path))
+}
+
+fn replace_real(place: &Path, owner: Option<&fs::Metadata>, content: &[u8]) -> io::Result<()> {
     let mut name = new_name(place);
     name.push(uuid::Uuid::now_v7().simple().to_string());
     let new = folder_of(place).join(name);
     let file = new_file(&new)?;
     let unfinished = Unfinished(Some(new.clone()));
     // Root may change the vault of a service, which must still be able to read it.
-    if file.metadata()?.uid() != owner.uid() {
+    if let Some(owner) = owner
+        && file.metadata()?.uid() != owner.uid()
+    {
         fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
     }
     write(file, content)?;
@@ -198,6 +206,24 @@ mod tests {
         assert!(link.is_symlink());
         assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"new".to_vec(), 0o600));
         assert_eq!(names(folder.path()), ["link", "vault.age"]);
+    }
+
+    #[test]
+    fn what_is_overwritten_is_no_way_to_another_file_or_another_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("other"), folder.path().join("link"));
+        fs::write(&path, b"old").unwrap();
+        symlink("other", &link).unwrap();
+        overwrite(&link, b"new").unwrap();
+        assert!(!link.is_symlink());
+        assert_eq!((fs::read(&link).unwrap(), mode(&link)), (b"new".to_vec(), 0o600));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        // Only root can see this fail.
+        if fchown(File::open(&path).unwrap(), Some(65_534), Some(65_534)).is_ok() {
+            overwrite(&path, b"new").unwrap();
+            let ours = fs::metadata(folder.path()).unwrap().uid();
+            assert_eq!(fs::metadata(&path).unwrap().uid(), ours);
+        }
     }
 
     #[test]

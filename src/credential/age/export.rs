@@ -108,7 +108,7 @@ impl Vault {
 
 fn put(path: &Path, content: &[u8], force: bool) -> Result<(), AgeError> {
     match disk::create(path, content) {
-        Err(AgeError::Exists { .. }) if force => disk::replace(path, content),
+        Err(AgeError::Exists { .. }) if force => disk::overwrite(path, content),
         done => done,
     }
 }
