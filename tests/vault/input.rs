@@ -1,6 +1,6 @@
 //! Values on their way in.
 
-use crate::harness::{Folder, SECOND, TOKEN, fingerprint};
+use crate::harness::{Folder, SECOND, Said, TOKEN, fingerprint, run};
 
 #[test]
 fn what_people_paste_becomes_one_token() {
@@ -77,6 +77,27 @@ fn a_value_as_an_argument_is_refused_and_not_repeated() {
     }
     let said = folder.fails(&["set", "org", TOKEN], "", 2);
     assert!(said.contains("revoke it") && said.contains("--stdin"), "{said}");
+}
+
+#[test]
+fn a_key_in_place_of_a_path_is_refused_and_not_repeated() {
+    let folder = Folder::with_vault();
+    // Whatever is said, the harness sees to it that no key is shown.
+    for option in ["-c", "--vault", "--identity"] {
+        let said = folder.fails(&[option, TOKEN, "list"], "", 2);
+        assert!(said.contains("never given as an argument"), "{said}");
+    }
+}
+
+#[test]
+fn the_config_that_is_made_is_not_for_others_to_write() {
+    let folder = Folder::new();
+    let made = "umask 000; exec \"$0\" vault init";
+    let program = env!("CARGO_BIN_EXE_omnigate");
+    let said = Said::of(&run(folder.command("sh").args(["-c", made, program]), b""));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(folder.mode("omnigate.toml"), 0o644);
+    assert_eq!((folder.mode("vault.age"), folder.mode("identity.txt")), (0o600, 0o600));
 }
 
 #[test]

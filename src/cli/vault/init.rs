@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::vault::{Failed, Here, UNAVAILABLE};
@@ -95,8 +96,9 @@ credential = "org"
     )
 }
 
+/// Others may read it and never write it, whatever the umask: it says which host gets the token.
 fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

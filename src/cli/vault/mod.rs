@@ -17,6 +17,7 @@ use crate::cli::{CONFIG, OK, UNAVAILABLE};
 use crate::config::{self, VaultSaid};
 use crate::credential::age::{AgeError, BadName, SecretName, Vault};
 use crate::credential::{AgeSettings, Kind};
+use crate::omni;
 
 /// What was asked for cannot be done with what is there.
 const REFUSED: u8 = 1;
@@ -124,6 +125,14 @@ struct Here {
 
 impl Here {
     fn find(place: Place) -> Result<Self, Failed> {
+        // Errors name the files.
+        let is_secret = |path: &PathBuf| {
+            let path = path.to_string_lossy().to_ascii_lowercase();
+            path.contains(omni::TOKEN_PREFIX) || path.contains("age-secret-key")
+        };
+        if [&place.vault, &place.identity, &place.config].into_iter().flatten().any(is_secret) {
+            return Err(Failed::usage(SECRET_ARGUMENT));
+        }
         let config = config::find(place.config).ok();
         let said = match config.as_deref().map(config::vault).transpose() {
             Ok(said) => said.flatten(),
