@@ -108,7 +108,12 @@ impl Asker {
     pub(crate) async fn reload(&self) -> Result<(), String> {
         match self {
             Self::Rooms(_) => Ok(()),
-            Self::Gateway(client) => post(client, "/-/reload").await.map(|_| ()),
+            Self::Gateway(client) => match post(client, "/-/reload").await?.0 {
+                status if status.is_success() => Ok(()),
+                status => Err(format!(
+                    "the gateway that runs was told to look at its secrets again, and said {status}"
+                )),
+            },
         }
     }
 
