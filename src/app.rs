@@ -16,7 +16,7 @@ use crate::admin::{Admin, CredentialView, Desk, KeyAnswer, NoAnswer, Readiness, 
 use crate::base::{Body, CredentialId, Peer};
 use crate::caller::{CallerSettings, Callers};
 use crate::config::Config;
-use crate::credential::{Credential, Credentials, OpenError, State};
+use crate::credential::{Credential, CredentialSettings, Credentials, OnMissing, OpenError, State};
 use crate::net::{Dial, RootsError};
 use crate::omni::KeyScope;
 use crate::proxy::{Custody, Plan, PlanError, Proxy, WhoamiError};
@@ -84,23 +84,18 @@ impl Rooms {
     /// # Errors
     /// [`StartError`].
     pub async fn open(config: &Config, ways: Ways) -> Result<Self, StartError> {
+        // First: where another process has the folder, no secret is read and no log-in spent.
+        let shaper = ledger(config)?;
         let settings = config.credentials.clone();
         let credentials = Credentials::open_over(settings, &|_| ways.vault.clone()).await;
-        let credentials = credentials.map_err(StartError::Credentials)?;
+        let credentials = credentials.map_err(|errors| {
+            shaper.close();
+            StartError::Credentials(errors)
+        })?;
         let upstream = match ways.upstream {
             Some(dial) => Upstream::over(dial, config.upstream.clone()),
             None => Upstream::new(config.upstream.clone())?,
         };
-        let place = StatePlace {
-            folder: config.state_dir.clone(),
-            upstream: config.upstream.origin.to_string(),
-        };
-        let settings = ShaperSettings {
-            budgets: config.budgets.clone(),
-            keys: keys(config),
-            callers: config.callers.iter().map(rules).collect(),
-        };
-        let shaper = Arc::new(Shaper::open(settings, Some(&place))?);
         let metrics = Arc::new(Metrics::new());
         let plan = Plan::new(config.routes.clone(), &credentials, &shaper, &metrics)?;
         let callers = Callers::new(config.callers.clone());
@@ -199,10 +194,14 @@ impl Desk for Office {
                 Ok(answer) => Ok(KeyAnswer {
                     status: answer.status.as_u16(),
                     accepted: answer.status.is_success(),
+                    refused: answer.refused,
+                    sha256: answer.fingerprint,
                     key_scope: answer.scope.map(KeyScope::as_str),
                 }),
                 Err(WhoamiError::Unknown(_)) => Err(NoAnswer::Unknown),
-                Err(error) => Err(NoAnswer::Because(error.to_string())),
+                Err(error) => {
+                    Err(NoAnswer::Because { why: error.to_string(), sent: error.was_sent() })
+                }
             }
         })
     }
@@ -216,6 +215,56 @@ fn view(credential: &Credential) -> CredentialView {
     };
     let (id, age) = (credential.id().clone(), credential.age());
     CredentialView { id, state: state.as_str(), age, trouble }
+}
+
+/// What it takes to ask Omni about one key, without callers.
+#[derive(Debug)]
+pub struct Inquiry {
+    /// The key; it may have no value.
+    pub credential: Arc<Credential>,
+    /// Who asks.
+    pub custody: Arc<Custody>,
+}
+
+impl Inquiry {
+    /// Reads one secret, and no other. `shaper` is [`ledger`]'s.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn open(
+        config: &Config,
+        settings: CredentialSettings,
+        shaper: Arc<Shaper>,
+    ) -> Result<Self, StartError> {
+        let id = settings.id.clone();
+        // A secret that cannot be read is told by the credential's state.
+        let settings = CredentialSettings { on_missing: OnMissing::Degrade, ..settings };
+        let credentials =
+            Credentials::open(vec![settings]).await.map_err(StartError::Credentials)?;
+        let upstream = Arc::new(Upstream::new(config.upstream.clone())?);
+        let metrics = Arc::new(Metrics::new());
+        let custody = Custody::new(&credentials, &config.probes, shaper, upstream, metrics);
+        // It was just put in.
+        let credential = credentials.get(&id).ok_or(StartError::Credentials(Vec::new()))?;
+        Ok(Self { credential, custody: Arc::new(custody) })
+    }
+}
+
+/// Takes the state folder, and the ledger in it.
+///
+/// # Errors
+/// [`StartError::State`], when another process has it.
+pub fn ledger(config: &Config) -> Result<Arc<Shaper>, StartError> {
+    let place = StatePlace {
+        folder: config.state_dir.clone(),
+        upstream: config.upstream.origin.to_string(),
+    };
+    let settings = ShaperSettings {
+        budgets: config.budgets.clone(),
+        keys: keys(config),
+        callers: config.callers.iter().map(rules).collect(),
+    };
+    Ok(Arc::new(Shaper::open(settings, Some(&place))?))
 }
 
 /// Every key that is charged to something, once.

@@ -61,6 +61,10 @@ pub struct KeyAnswer {
     pub status: u16,
     /// Whether it takes the key.
     pub accepted: bool,
+    /// Whether it refuses the key; where neither, it did not say.
+    pub refused: bool,
+    /// The first eight digits of the SHA-256 of the value that it was asked about.
+    pub sha256: Option<String>,
     /// `organization` or `user`, where it said so.
     pub key_scope: Option<&'static str>,
 }
@@ -70,8 +74,13 @@ pub struct KeyAnswer {
 pub enum NoAnswer {
     /// There is no such key.
     Unknown,
-    /// Nothing was sent, or nothing came back; why.
-    Because(String),
+    /// Nothing was sent, or nothing came back.
+    Because {
+        /// Why.
+        why: String,
+        /// Whether the question may have been sent, and was charged.
+        sent: bool,
+    },
 }
 
 /// Why calls, or some of them, would not be served.
@@ -207,12 +216,14 @@ fn shown(view: &CredentialView, whole: bool) -> Value {
     shown
 }
 
-fn tested(id: &CredentialId, answer: Result<KeyAnswer, NoAnswer>) -> Response<Body> {
-    match answer {
-        Ok(KeyAnswer { status, accepted, key_scope }) => {
+fn tested(id: &CredentialId, said: Result<KeyAnswer, NoAnswer>) -> Response<Body> {
+    match said {
+        Ok(KeyAnswer { status, accepted, refused, sha256, key_scope }) => {
             let body = json!({
                 "credential": id.as_str(),
                 "accepted": accepted,
+                "refused": refused,
+                "sha256": sha256,
                 "status": status,
                 "key_scope": key_scope,
             });
@@ -221,9 +232,14 @@ fn tested(id: &CredentialId, answer: Result<KeyAnswer, NoAnswer>) -> Response<Bo
         Err(NoAnswer::Unknown) => {
             problem(StatusCode::NOT_FOUND, "no-route", "There is no credential of that name.")
         }
-        Err(NoAnswer::Because(why)) => {
-            let detail = format!("Omni could not be asked: {why}.");
-            problem(StatusCode::SERVICE_UNAVAILABLE, "upstream-unreachable", &detail)
+        Err(NoAnswer::Because { why, sent }) => {
+            let body = json!({
+                "type": "urn:omnigate:problem:upstream-unreachable",
+                "status": 503,
+                "detail": format!("Omni could not be asked: {why}."),
+                "sent": sent,
+            });
+            answer(StatusCode::SERVICE_UNAVAILABLE, "application/problem+json", body.to_string())
         }
     }
 }
@@ -300,7 +316,13 @@ mod tests {
         }
 
         fn test_key(&self, id: CredentialId) -> BoxFuture<'static, Result<KeyAnswer, NoAnswer>> {
-            let good = KeyAnswer { status: 200, accepted: true, key_scope: Some("organization") };
+            let good = KeyAnswer {
+                status: 200,
+                accepted: true,
+                refused: false,
+                sha256: Some("01234567".to_owned()),
+                key_scope: Some("organization"),
+            };
             let answer = if id.as_str() == "org" { Ok(good) } else { Err(NoAnswer::Unknown) };
             Box::pin(std::future::ready(answer))
         }

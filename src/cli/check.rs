@@ -4,10 +4,9 @@ use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::online::{Asker, Told};
+use crate::cli::online::{Asker, Verdict};
 use crate::cli::{CONFIG, OK, UNAVAILABLE, block_on};
 use crate::config::{self, Config, Report};
-use crate::credential::Kind;
 
 /// A key is not as it should be.
 const WRONG: u8 = 1;
@@ -65,7 +64,7 @@ pub(crate) fn show(report: &Report) {
 
 /// Asks Omni about every key, and says what it said.
 async fn ask(config: &Config) -> u8 {
-    let asker = match Asker::open(config).await {
+    let asker = match Asker::open(config) {
         Ok(asker) => asker,
         Err(why) => {
             eprintln!("error: {why}");
@@ -75,15 +74,17 @@ async fn ask(config: &Config) -> u8 {
     let (mut code, mut spent) = (OK, 0);
     for credential in &config.credentials {
         let id = &credential.id;
-        let answer = asker.ask(id).await;
+        let answer = asker.ask(credential).await;
         spent += u32::from(answer.as_ref().map_or_else(|untold| untold.spent, |_| true));
-        match answer {
-            Ok(told) => {
-                let wrong = wrong(credential.kind, &told);
-                println!("{id}: {}", wrong.as_deref().unwrap_or("good"));
-                if wrong.is_some() {
-                    code = code.max(WRONG);
-                }
+        match answer.map(|told| told.verdict(credential.kind)) {
+            Ok(Verdict::Good) => println!("{id}: good"),
+            Ok(Verdict::Wrong(what)) => {
+                println!("{id}: {what}");
+                code = code.max(WRONG);
+            }
+            Ok(Verdict::Unclear(what)) => {
+                println!("{id}: {what}");
+                code = code.max(UNAVAILABLE);
             }
             Err(untold) => {
                 println!("{id}: could not be asked about: {}", untold.why);
@@ -95,25 +96,6 @@ async fn ask(config: &Config) -> u8 {
     println!("{spent} {requests} sent by {} and charged to the budget", asker.name());
     asker.close();
     code
-}
-
-/// What is wrong with a key, by what Omni said of it.
-pub(crate) fn wrong(kind: Kind, told: &Told) -> Option<String> {
-    let is = match told.key_scope.as_deref() {
-        _ if !told.accepted => {
-            return Some(format!("Omni does not take this key (status {})", told.status));
-        }
-        Some("organization") => "an organization key",
-        Some("user") => "a personal or MCP token",
-        Some(_) | None => return None,
-    };
-    let fits = match kind {
-        Kind::Organization => is == "an organization key",
-        Kind::Personal | Kind::Mcp => is != "an organization key",
-    };
-    (!fits).then(|| {
-        format!("Omni says that this is {is}; the config says kind = \"{}\"", kind.as_str())
-    })
 }
 
 fn summary(config: &Config) -> String {

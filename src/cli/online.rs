@@ -2,27 +2,27 @@
 //! gateway that runs on the config's state folder, or else with the ledger in that folder.
 
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use serde_json::Value;
 
-use crate::app::{Rooms, StartError, Ways};
-use crate::base::CredentialId;
+use crate::app::{self, Inquiry, StartError};
 use crate::config::Config;
-use crate::credential::{OnMissing, State};
+use crate::credential::{CredentialSettings, Kind, Login, Source, State};
 use crate::net::{Client, Dial, Limits};
 use crate::proxy::{Whoami, WhoamiError};
-use crate::shape::StateError;
+use crate::shape::{Shaper, StateError};
 
 /// A question waits its turn for 2 m, and 5 s for its answer.
 const GATEWAY_WITHIN: Duration = Duration::from_secs(130);
 
 /// Who can ask.
-pub(crate) enum Asker {
+pub(crate) enum Asker<'a> {
     /// We hold the ledger.
-    Rooms(Rooms),
+    Here(&'a Config, Arc<Shaper>),
     /// A gateway runs and holds it.
     Gateway(Client),
 }
@@ -30,10 +30,23 @@ pub(crate) enum Asker {
 /// What Omni said of one key.
 #[derive(Debug)]
 pub(crate) struct Told {
-    pub(crate) accepted: bool,
-    pub(crate) status: u16,
+    accepted: bool,
+    refused: bool,
+    status: u16,
     /// `organization` or `user`.
-    pub(crate) key_scope: Option<String>,
+    key_scope: Option<String>,
+    /// The first eight digits of the SHA-256 of the value that it was asked about.
+    pub(crate) sha256: Option<String>,
+}
+
+/// What that means.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Good,
+    /// It is not as it should be.
+    Wrong(String),
+    /// Omni did not say.
+    Unclear(String),
 }
 
 /// Why a key could not be asked about.
@@ -44,20 +57,15 @@ pub(crate) struct Untold {
     pub(crate) spent: bool,
 }
 
-impl Asker {
-    /// Takes the ledger, or finds the gateway that has it.
+impl<'a> Asker<'a> {
+    /// Takes the ledger, or finds the gateway that has it. No secret is read for that.
     ///
     /// # Errors
     /// Says why nobody may send: a question that is not written down could be the 61st.
-    pub(crate) async fn open(config: &Config) -> Result<Self, String> {
-        let mut config = config.clone();
-        for credential in &mut config.credentials {
-            // One that cannot be read is told as such, and the others are asked about.
-            credential.on_missing = OnMissing::Degrade;
-        }
-        mine(&config)?;
-        match Rooms::open(&config, Ways::default()).await {
-            Ok(rooms) if rooms.shaper.is_kept() => Ok(Self::Rooms(rooms)),
+    pub(crate) fn open(config: &'a Config) -> Result<Self, String> {
+        mine(config)?;
+        match app::ledger(config) {
+            Ok(shaper) if shaper.is_kept() => Ok(Self::Here(config, shaper)),
             Ok(_) => Err(format!(
                 "the ledger in {} cannot be written, so nothing is sent; run this as the user who runs \
                  the gateway",
@@ -77,7 +85,7 @@ impl Asker {
     /// Who asks, for people.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Rooms(_) => "this command",
+            Self::Here(..) => "this command",
             Self::Gateway(_) => "the gateway that runs",
         }
     }
@@ -86,18 +94,12 @@ impl Asker {
         matches!(self, Self::Gateway(_))
     }
 
-    /// Asks about one key.
-    pub(crate) async fn ask(&self, id: &CredentialId) -> Result<Told, Untold> {
+    /// Asks about one key; no other secret is read.
+    pub(crate) async fn ask(&self, credential: &CredentialSettings) -> Result<Told, Untold> {
         match self {
-            Self::Rooms(rooms) => {
-                let credential = rooms.credentials.get(id);
-                if let Some(State::Missing { why }) = credential.map(|one| one.state()) {
-                    return Err(unasked(why.to_string()));
-                }
-                rooms.custody.whoami(id).await.map(told).map_err(untold)
-            }
+            Self::Here(config, shaper) => ask_here(config, shaper, credential).await,
             Self::Gateway(client) => {
-                let path = format!("/-/credentials/{id}/test");
+                let path = format!("/-/credentials/{}/test", credential.id);
                 let (status, body) = post(client, &path).await.map_err(unasked)?;
                 read(status, &body)
             }
@@ -106,23 +108,63 @@ impl Asker {
 
     /// Has the running gateway look at all secrets again; nothing where none runs.
     pub(crate) async fn reload(&self) -> Result<(), String> {
-        match self {
-            Self::Rooms(_) => Ok(()),
-            Self::Gateway(client) => match post(client, "/-/reload").await?.0 {
-                status if status.is_success() => Ok(()),
-                status => Err(format!(
-                    "the gateway that runs was told to look at its secrets again, and said {status}"
-                )),
-            },
+        let Self::Gateway(client) = self else { return Ok(()) };
+        match post(client, "/-/reload").await? {
+            (StatusCode::OK, _) => Ok(()),
+            (status, _) => {
+                Err(format!("the gateway that runs did not look at its secrets again ({status})"))
+            }
         }
     }
 
     /// Writes the ledger down in order.
     pub(crate) fn close(self) {
-        if let Self::Rooms(rooms) = self {
-            rooms.shaper.close();
+        if let Self::Here(_, shaper) = self {
+            shaper.close();
         }
     }
+}
+
+impl Told {
+    /// What it means for a key of this kind.
+    pub(crate) fn verdict(&self, kind: Kind) -> Verdict {
+        let status = self.status;
+        if self.refused {
+            return Verdict::Wrong(format!("Omni does not take this key (status {status})"));
+        }
+        if !self.accepted {
+            return Verdict::Unclear(format!("Omni did not say whose key it is (status {status})"));
+        }
+        let (is, fits) = match self.key_scope.as_deref() {
+            Some("organization") => ("an organization key", kind == Kind::Organization),
+            Some("user") => ("a personal or MCP token", kind != Kind::Organization),
+            Some(_) | None => return Verdict::Good,
+        };
+        if fits {
+            return Verdict::Good;
+        }
+        let kind = kind.as_str();
+        Verdict::Wrong(format!("Omni says that this is {is}; the config says kind = \"{kind}\""))
+    }
+}
+
+async fn ask_here(
+    config: &Config,
+    shaper: &Arc<Shaper>,
+    credential: &CredentialSettings,
+) -> Result<Told, Untold> {
+    if let Source::Hashicorp { vault, .. } = &credential.source
+        && matches!(vault.login, Login::AppRole { wrapped: true, .. })
+    {
+        let why = "its log-in to Vault can be made only once; ask while the gateway runs";
+        return Err(unasked(why.to_owned()));
+    }
+    let opened = Inquiry::open(config, credential.clone(), shaper.clone()).await;
+    let inquiry = opened.map_err(|error| unasked(error.to_string()))?;
+    if let State::Missing { why } = inquiry.credential.state() {
+        return Err(unasked(why.to_string()));
+    }
+    inquiry.custody.whoami(&credential.id).await.map(told).map_err(untold)
 }
 
 /// A state folder of another user is not ours to write into: root could, and would leave files that
@@ -142,14 +184,15 @@ fn mine(config: &Config) -> Result<(), String> {
 fn told(answer: Whoami) -> Told {
     Told {
         accepted: answer.status.is_success(),
+        refused: answer.refused,
         status: answer.status.as_u16(),
         key_scope: answer.scope.map(|scope| scope.as_str().to_owned()),
+        sha256: answer.fingerprint,
     }
 }
 
 fn untold(error: WhoamiError) -> Untold {
-    let spent = matches!(error, WhoamiError::Send(_) | WhoamiError::Limited);
-    Untold { why: error.to_string(), spent }
+    Untold { why: error.to_string(), spent: error.was_sent() }
 }
 
 fn unasked(why: String) -> Untold {
@@ -175,16 +218,18 @@ fn read(status: StatusCode, body: &Value) -> Result<Told, Untold> {
     match (status, body["accepted"].as_bool(), body["status"].as_u64()) {
         (StatusCode::OK, Some(accepted), Some(status)) => Ok(Told {
             accepted,
+            refused: body["refused"] == true,
             status: u16::try_from(status).unwrap_or_default(),
             key_scope: text("key_scope"),
+            sha256: text("sha256"),
         }),
         (StatusCode::NOT_FOUND, ..) => {
             Err(unasked("the gateway that runs does not know it; restart it".to_owned()))
         }
         _ => {
-            let why = text("detail").unwrap_or_else(|| format!("its gateway said {status}"));
+            let why = text("detail").unwrap_or_else(|| format!("the gateway said {status}"));
             let why = why.trim_start_matches("Omni could not be asked: ").trim_end_matches('.');
-            Err(unasked(why.to_owned()))
+            Err(Untold { why: why.to_owned(), spent: body["sent"] == true })
         }
     }
 }

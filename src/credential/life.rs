@@ -154,6 +154,13 @@ impl Credential {
         self.now.load().kept().map(|kept| kept.since.elapsed())
     }
 
+    /// The first eight digits of the SHA-256 of that value; `None` where it has another by now.
+    pub fn fingerprint(&self, generation: Generation) -> Option<String> {
+        let now = self.now.load();
+        let kept = now.kept().filter(|kept| kept.generation == generation);
+        kept.map(|kept| kept.token.fingerprint())
+    }
+
     /// Whether its value has the form of an Omni key; `None` when it has none.
     pub fn looks_like_omni(&self) -> Option<bool> {
         self.now.load().kept().map(|kept| kept.token.looks_like_omni())

@@ -5,6 +5,7 @@ use std::fmt;
 use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretSlice};
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::omni;
@@ -100,6 +101,13 @@ impl Token {
     /// The value of the `Authorization` field, marked sensitive and byte-identical every time.
     pub(super) fn bearer(&self) -> HeaderValue {
         self.bearer.clone()
+    }
+
+    /// The first eight digits of its SHA-256 in hexadecimal, by which people tell keys apart.
+    pub fn fingerprint(&self) -> String {
+        const BYTES: usize = 4;
+        let digest = Sha256::digest(self.text.expose_secret());
+        digest.iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// A copy of its text, for who keeps it.

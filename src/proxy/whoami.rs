@@ -41,6 +41,9 @@ pub struct Whoami {
     pub scope: Option<KeyScope>,
     /// Whether it refused the key.
     pub refused: bool,
+    /// The first eight digits of the SHA-256 of the value that was asked about, where it is still
+    /// the key's.
+    pub fingerprint: Option<String>,
     pub(super) generation: Generation,
 }
 
@@ -68,6 +71,20 @@ pub enum WhoamiError {
     /// Connections closed before anything was sent.
     #[error("Omni closes its connections before anything is sent")]
     Unsteady,
+}
+
+impl WhoamiError {
+    /// Whether the question may have been sent, and was charged.
+    pub fn was_sent(&self) -> bool {
+        match self {
+            Self::Send(_) | Self::Limited => true,
+            Self::Unknown(_)
+            | Self::Unavailable(_)
+            | Self::Refused(_)
+            | Self::Connect(_)
+            | Self::Unsteady => false,
+        }
+    }
 }
 
 impl Question {
@@ -125,7 +142,9 @@ impl Question {
             let status = answer.status();
             let scope = status.is_success().then(|| KeyScope::of_answer(&body)).flatten();
             let refused = omni::is_rejection(status, &body);
-            return Ok(Whoami { status, scope, refused, generation: bearer.generation });
+            let generation = bearer.generation;
+            let fingerprint = credential.fingerprint(generation);
+            return Ok(Whoami { status, scope, refused, fingerprint, generation });
         }
         Err(WhoamiError::Unsteady)
     }

@@ -137,6 +137,8 @@ fn one_slip_about_a_provider_is_told_once() {
         (exec("command =", "command = []\n#"), "`command` is empty"),
         (exec("backend =", "env = [\"A=B\"]\nbackend ="), "not the name of a variable"),
         (exec("backend =", "timeout = \"0s\"\nbackend ="), "`timeout` must be more than 0"),
+        (exec("backend =", "refresh = \"100ms\"\nbackend ="), "`refresh` must be at least 1s"),
+        (corp("auth =", "refresh = \"0s\"\nauth ="), "`refresh` must be at least 1s"),
         (corp("address =", "#"), "needs an `address`"),
         (corp("https://vault.internal:8200", "http://vault.internal:8200"), "`address`: http://"),
         (

@@ -176,3 +176,45 @@ fn what_cannot_be_asked_is_said_with_its_reason_and_nothing_is_replaced() {
     folder.ok(&["rotate", "org", "--stdin", "--untried"], SECOND);
     assert_ne!(folder.fingerprints(&[]), before);
 }
+
+#[test]
+fn a_gateway_that_has_another_vault_proves_nothing() {
+    let omni = omni(&[(KeyKind::Organization, TOKEN)]);
+    let folder = folder(&omni);
+    let _gateway = Gateway::start(&folder);
+    // Since then the config names another file; the gateway still has, and asks about, the old one.
+    std::fs::copy(folder.path("vault.age"), folder.path("other.age")).unwrap();
+    let config = folder.read("omnigate.toml").replace("vault.age", "other.age");
+    folder.write("omnigate.toml", config);
+    let before = folder.fingerprints(&[]);
+    let said = folder.fails(&["rotate", "org", "--stdin"], SECOND, 1);
+    assert!(said.contains("another value than `org`"), "{said}");
+    assert!(said.contains("`org` has its old value again"), "{said}");
+    assert_eq!(folder.fingerprints(&[]), before);
+    folder.ok(&["rotate", "org", "--stdin", "--untried"], SECOND);
+    let said = folder.fails(&["test", "org"], "", 1);
+    assert!(said.contains("another value than `org`"), "{said}");
+}
+
+#[test]
+fn a_config_that_is_not_right_does_not_let_a_value_in_untried() {
+    let omni = omni(&[(KeyKind::Organization, TOKEN)]);
+    let folder = folder(&omni);
+    let before = folder.fingerprints(&[]);
+    folder.write("omnigate.toml", format!("{}nonsense = 1\n", folder.read("omnigate.toml")));
+    let said = folder.fails(&["rotate", "org", "--stdin"], SECOND, 1);
+    assert!(said.contains("omnigate check") && said.contains("--untried"), "{said}");
+    assert_eq!((folder.fingerprints(&[]), omni.fake.arrived()), (before, 0));
+}
+
+#[test]
+fn an_omni_that_does_not_say_is_no_bad_key() {
+    use omnigate::fake_omni::{Fault, Rule};
+    let omni = omni(&[(KeyKind::Organization, TOKEN)]);
+    let folder = folder(&omni);
+    omni.fake.fail(Rule::new(Fault::Status(http::StatusCode::BAD_GATEWAY)));
+    let said = check(&folder);
+    assert_eq!(said.code, Some(69), "{}", said.err);
+    assert!(said.out.contains("Omni did not say whose key it is (status 502)"), "{}", said.out);
+    assert!(said.out.contains("1 request was sent"), "{}", said.out);
+}

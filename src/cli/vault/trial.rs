@@ -1,11 +1,10 @@
 //! `vault test`, and the trial that a new value stands before it replaces the old one.
 
-use std::path::{Path, absolute};
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::base::CredentialId;
-use crate::cli::check::wrong;
-use crate::cli::online::{Asker, Told};
+use crate::cli::online::{Asker, Told, Verdict};
 use crate::cli::vault::{Failed, Here, name};
 use crate::cli::{UNAVAILABLE, start};
 use crate::config::{self, Config};
@@ -30,39 +29,54 @@ enum Asked {
 /// A secret's place in a config: which Omni it is for, and who pays for the question.
 pub(super) struct Trial {
     config: Config,
-    id: CredentialId,
-    kind: Kind,
+    credential: CredentialSettings,
+}
+
+/// Why there is no trial.
+pub(super) enum NoTrial {
+    /// There is no config: nobody says which Omni the secret is for.
+    NoConfig,
+    /// There is one that cannot be used for it.
+    Because(String),
 }
 
 pub(super) fn test(here: &Here, args: &TestArgs) -> Result<(), Failed> {
     let name = name(&args.name)?;
-    here.open()?.find(&name)?;
-    let trial = Trial::find(here, &name).map_err(Failed::refused)?;
+    let vault = here.open()?;
+    vault.find(&name)?;
+    let trial = Trial::find(here, &name).map_err(|no| Failed::refused(no.to_string()))?;
     let Asked::Told(told, asker) = trial.ask(None)? else { return Ok(()) };
     println!("1 request was sent by {asker} and charged to the budget");
-    match wrong(trial.kind, &told) {
-        None => {
+    if told.sha256.as_deref() != Some(&*vault.token(&name)?.fingerprint()) {
+        return Err(Failed::refused(other_value(&name)));
+    }
+    match told.verdict(trial.credential.kind) {
+        Verdict::Good => {
             println!("`{name}` is good");
             Ok(())
         }
-        Some(said) => Err(Failed::refused(format!("`{name}`: {said}"))),
+        Verdict::Wrong(what) => Err(Failed::refused(format!("`{name}`: {what}"))),
+        Verdict::Unclear(why) => Err(Failed { code: UNAVAILABLE, why: format!("`{name}`: {why}") }),
     }
+}
+
+/// What Omni said was about something else than the vault holds.
+fn other_value(name: &SecretName) -> String {
+    format!(
+        "the gateway that runs has another value than `{name}` in this vault; see its /readyz, and \
+         whether its config names this vault"
+    )
 }
 
 impl Trial {
     /// # Errors
     /// Says why Omni cannot be asked about this secret.
-    pub(super) fn find(here: &Here, name: &SecretName) -> Result<Self, String> {
-        let Some(path) = &here.config else {
-            return Err("there is no config, so nobody says which Omni it is for".to_owned());
-        };
-        let Ok(config) = config::load(path) else {
-            return Err(format!(
-                "{} is not right yet; see: omnigate check {}",
-                path.display(),
-                path.display()
-            ));
-        };
+    pub(super) fn find(here: &Here, name: &SecretName) -> Result<Self, NoTrial> {
+        let path = here.config.as_ref().ok_or(NoTrial::NoConfig)?;
+        let shown = path.display();
+        let config = config::load(path).map_err(|_| {
+            NoTrial::Because(format!("{shown} is not right yet; see: omnigate check {shown}"))
+        })?;
         let is_it = |credential: &&CredentialSettings| match &credential.source {
             Source::Age { vault, name: of } => {
                 same(&vault.path, &here.files.path) && of == name.as_str()
@@ -74,33 +88,35 @@ impl Trial {
             | Source::Hashicorp { .. }
             | Source::Given { .. } => false,
         };
-        let found = config.credentials.iter().find(is_it).map(|it| (it.id.clone(), it.kind));
-        let (id, kind) = found.ok_or_else(|| {
-            format!("no credential in {} uses `{name}` of this vault", path.display())
+        let credential = config.credentials.iter().find(is_it).cloned().ok_or_else(|| {
+            NoTrial::Because(format!("no credential in {shown} uses `{name}` of this vault"))
         })?;
-        Ok(Self { config, id, kind })
+        Ok(Self { config, credential })
     }
 
     /// Asks Omni about what the vault holds, or about `value` where one is given.
     ///
     /// # Errors
-    /// Nobody could ask, or Omni did not say.
+    /// Nobody could ask.
     fn ask(&self, value: Option<&Arc<Token>>) -> Result<Asked, Failed> {
         let unavailable = |why| Failed { code: UNAVAILABLE, why };
         start(async {
-            let mut config = self.config.clone();
-            let mine = config.credentials.iter_mut().find(|one| one.id == self.id);
-            if let (Some(mine), Some(token)) = (mine, value) {
-                mine.source = Source::Given { token: token.clone() };
+            let mut credential = self.credential.clone();
+            if let Some(token) = value {
+                credential.source = Source::Given { token: token.clone() };
             }
-            let asker = Asker::open(&config).await.map_err(unavailable)?;
+            let asker = Asker::open(&self.config).map_err(unavailable)?;
             if value.is_some() && asker.is_gateway() {
                 return Ok(Asked::Gateway);
             }
             asker.reload().await.map_err(unavailable)?;
-            let told = asker.ask(&self.id).await.map_err(|untold| unavailable(untold.why));
+            let told = asker.ask(&credential).await;
             let name = asker.name();
             asker.close();
+            let told = told.map_err(|untold| {
+                let spent = if untold.spent { " (1 request was sent)" } else { "" };
+                unavailable(format!("{}{spent}", untold.why))
+            });
             Ok(Asked::Told(told?, name))
         })?
     }
@@ -109,11 +125,20 @@ impl Trial {
     fn reload(&self) -> Result<(), Failed> {
         let unavailable = |why| Failed { code: UNAVAILABLE, why };
         start(async {
-            let asker = Asker::open(&self.config).await.map_err(unavailable)?;
+            let asker = Asker::open(&self.config).map_err(unavailable)?;
             let done = asker.reload().await.map_err(unavailable);
             asker.close();
             done
         })?
+    }
+}
+
+impl fmt::Display for NoTrial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoConfig => f.write_str("there is no config that says which Omni it is for"),
+            Self::Because(why) => f.write_str(why),
+        }
     }
 }
 
@@ -134,33 +159,36 @@ pub(super) fn before_it_replaces(
     name: &SecretName,
     token: &Arc<Token>,
 ) -> Result<After, Failed> {
+    let untried = |why: &str| {
+        format!(
+            "Omni cannot be asked about the new value: {why}; `{name}` keeps its old one. To put it in \
+             without asking, say --untried"
+        )
+    };
     let trial = match Trial::find(here, name) {
         Ok(trial) => trial,
-        Err(why) => {
-            eprintln!("warning: Omni is not asked about the new value: {why}");
+        Err(no @ NoTrial::NoConfig) => {
+            eprintln!("warning: Omni is not asked about the new value: {no}");
             return Ok(After::Nothing);
         }
+        Err(NoTrial::Because(why)) => return Err(Failed::refused(untried(&why))),
     };
-    match trial.ask(Some(token)) {
-        Err(failed) => {
-            let why = format!(
-                "Omni cannot be asked about the new value: {}; `{name}` keeps its old one. To put it in \
-                 without asking, say --untried",
-                failed.why
-            );
-            return Err(Failed { why, ..failed });
-        }
+    let (told, asker) = match trial.ask(Some(token)) {
+        Err(failed) => return Err(Failed { why: untried(&failed.why), ..failed }),
         Ok(Asked::Gateway) => return Ok(After::Ask(Box::new(trial))),
-        Ok(Asked::Told(told, asker)) => {
-            println!("1 request was sent by {asker} and charged to the budget");
-            if let Some(said) = wrong(trial.kind, &told) {
-                let why = format!("{said}; `{name}` keeps its old value");
-                return Err(Failed::refused(why));
-            }
+        Ok(Asked::Told(told, asker)) => (told, asker),
+    };
+    println!("1 request was sent by {asker} and charged to the budget");
+    match told.verdict(trial.credential.kind) {
+        Verdict::Good => {
+            println!("Omni takes the new value");
+            Ok(After::Nothing)
         }
+        Verdict::Wrong(what) => {
+            Err(Failed::refused(format!("{what}; `{name}` keeps its old value")))
+        }
+        Verdict::Unclear(why) => Err(Failed { code: UNAVAILABLE, why: untried(&why) }),
     }
-    println!("Omni takes the new value");
-    Ok(After::Nothing)
 }
 
 /// Has the running gateway take the new value and ask Omni about it; puts the old one back where that
@@ -178,7 +206,15 @@ pub(super) fn while_it_serves(
     let failed = match trial.ask(None) {
         Ok(Asked::Told(told, asker)) => {
             println!("1 request was sent by {asker} and charged to the budget");
-            wrong(trial.kind, &told).map(Failed::refused)
+            match told.verdict(trial.credential.kind) {
+                // It asked about the old value.
+                _ if told.sha256.as_deref() != Some(&*new.fingerprint()) => {
+                    Some(Failed::refused(other_value(name)))
+                }
+                Verdict::Good => None,
+                Verdict::Wrong(what) => Some(Failed::refused(what)),
+                Verdict::Unclear(why) => Some(Failed { code: UNAVAILABLE, why }),
+            }
         }
         Ok(Asked::Gateway) => None,
         Err(failed) => Some(failed),
@@ -187,7 +223,7 @@ pub(super) fn while_it_serves(
         println!("Omni takes the new value, and the gateway has it");
         return Ok(());
     };
-    if !put_back(here, name, new, old, trial.kind)? {
+    if !put_back(here, name, new, old, trial.credential.kind)? {
         let why = format!(
             "{}; somebody else has changed `{name}` meanwhile, and it stays as they left it",
             failed.why
@@ -216,8 +252,9 @@ fn put_back(
     Ok(true)
 }
 
+/// Whether two paths lead to one file.
 fn same(one: &Path, other: &Path) -> bool {
-    match (absolute(one), absolute(other)) {
+    match (one.canonicalize(), other.canonicalize()) {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
     }

@@ -10,6 +10,7 @@ use crate::config::at::At;
 use crate::config::blot;
 use crate::config::file::{Backend, Provider};
 use crate::config::resolve::{Notes, Surroundings, login, some_time, upstream};
+use crate::config::units::Period;
 use crate::credential::{AgeSettings, ExecSettings, HashicorpSettings, Source};
 
 /// How often a Vault server is asked again.
@@ -165,7 +166,7 @@ fn program(
     let timeout = some_time("timeout", &said.timeout, TIMEOUT, notes);
     let refresh = match &said.refresh {
         None => Some(None),
-        refresh => some_time("refresh", refresh, TIMEOUT, notes).map(Some),
+        refresh => self::refresh(refresh, TIMEOUT, notes).map(Some),
     };
     let what = "backend \"exec\" needs a `command`: a program and its arguments";
     let help = "add command = [\"/usr/bin/op\", \"read\", \"op://omni/{name}/token\"]";
@@ -206,6 +207,17 @@ fn program(
         refresh: refresh?,
     };
     fits.then_some(settings)
+}
+
+/// How often a place is asked again; each time costs it something.
+fn refresh(said: &Option<At<Period>>, default: Duration, notes: &mut Notes) -> Option<Duration> {
+    match said {
+        Some(at) if at.value.0 < Duration::from_secs(1) => {
+            notes.problems.at(&at.span, "`refresh` must be at least 1s");
+            None
+        }
+        said => Some(said.as_ref().map_or(default, |at| at.value.0)),
+    }
 }
 
 /// Whether the list allows a program, and nobody else can have put another in its place.
@@ -264,7 +276,7 @@ fn hashicorp(
     let origin = address.and_then(|address| upstream::origin("address", address, notes));
     let roots = upstream::tls_roots(&said.tls_roots, around, notes);
     let timeout = some_time("timeout", &said.timeout, TIMEOUT, notes);
-    let refresh = some_time("refresh", &said.refresh, VAULT_REFRESH, notes);
+    let refresh = refresh(&said.refresh, VAULT_REFRESH, notes);
     let what = "backend \"hashicorp\" needs an `auth`: how to log in";
     let help = "add auth = { method = \"token\", token_file = \"/run/secrets/vault-token\" }";
     let auth = needed(said.auth.as_ref(), span, what, help, notes);

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretSlice};
-use sha2::{Digest, Sha256};
 
 use super::disk::{self, Lock};
 use super::document::{Document, Entry};
@@ -130,7 +129,7 @@ impl Vault {
             name: name.clone(),
             kind: entry.kind,
             set_at: entry.set_at,
-            fingerprint: Token::parse(entry.value.expose_secret()).ok().map(|it| fingerprint(&it)),
+            fingerprint: Token::parse(entry.value.expose_secret()).ok().map(|it| it.fingerprint()),
         };
         self.document.entries.iter().map(listed).collect()
     }
@@ -293,10 +292,4 @@ pub(super) fn read_identities(path: &Path) -> Result<Identities, AgeError> {
 /// The document as an age file.
 pub(super) fn sealed(document: &Document, path: &Path) -> Result<Vec<u8>, AgeError> {
     seal::seal(&document.to_toml(), document.recipients.as_deref().unwrap_or_default(), path)
-}
-
-fn fingerprint(token: &Token) -> String {
-    const BYTES: usize = 4;
-    let digest = Sha256::digest(token.text().expose_secret());
-    digest.iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
