@@ -1,29 +1,33 @@
 //! Settings to a running gateway: the one place where the rooms are put together.
 
+mod inquiry;
+mod office;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::admin::{Admin, CredentialView, Desk, KeyAnswer, NoAnswer, Readiness, Reason, Role};
-use crate::base::{Body, CredentialId, Peer};
+use crate::admin::{Admin, Reason, Role};
+use crate::base::{Body, Peer};
 use crate::caller::{CallerSettings, Callers};
 use crate::config::Config;
-use crate::credential::{Credential, CredentialSettings, Credentials, OnMissing, OpenError, State};
+use crate::credential::{Credentials, OpenError, State};
 use crate::net::{Dial, RootsError};
-use crate::omni::KeyScope;
-use crate::proxy::{Custody, Plan, PlanError, Proxy, WhoamiError};
+use crate::proxy::{Custody, Plan, PlanError, Proxy};
 use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
 use crate::shape::{CallerRules, Key, Shaper, ShaperSettings, StateError, StatePlace};
 use crate::telemetry::{BudgetGauges, Gauges, Metrics};
 use crate::upstream::Upstream;
+
+pub use inquiry::Inquiry;
+use office::Office;
 
 /// Why the gateway does not start. No port is open then.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +83,7 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    /// Reads the secrets, takes the state folder and ties the routes.
+    /// Takes the state folder, reads the secrets and ties the routes.
     ///
     /// # Errors
     /// [`StartError`].
@@ -161,92 +165,6 @@ impl Rooms {
                 .collect(),
             connections,
         }
-    }
-}
-
-/// What the admin listeners show and do.
-struct Office {
-    rooms: Rooms,
-    callers: Server,
-    draining: Arc<AtomicBool>,
-}
-
-impl Desk for Office {
-    fn readiness(&self) -> Readiness {
-        let ends = self.draining.load(Ordering::Relaxed).then_some(Reason::Draining);
-        let credentials = self.rooms.credentials.iter().map(|one| view(one)).collect();
-        Readiness { reasons: ends.into_iter().chain(self.rooms.reasons()).collect(), credentials }
-    }
-
-    fn metrics(&self) -> String {
-        self.rooms.metrics.render(&self.rooms.gauges(self.callers.connections()))
-    }
-
-    fn reload(&self) -> BoxFuture<'static, ()> {
-        let credentials = self.rooms.credentials.clone();
-        Box::pin(async move { credentials.refresh().await })
-    }
-
-    fn test_key(&self, id: CredentialId) -> BoxFuture<'static, Result<KeyAnswer, NoAnswer>> {
-        let custody = self.rooms.custody.clone();
-        Box::pin(async move {
-            match custody.whoami(&id).await {
-                Ok(answer) => Ok(KeyAnswer {
-                    status: answer.status.as_u16(),
-                    accepted: answer.status.is_success(),
-                    refused: answer.refused,
-                    sha256: answer.fingerprint,
-                    key_scope: answer.scope.map(KeyScope::as_str),
-                }),
-                Err(WhoamiError::Unknown(_)) => Err(NoAnswer::Unknown),
-                Err(error) => {
-                    Err(NoAnswer::Because { why: error.to_string(), sent: error.was_sent() })
-                }
-            }
-        })
-    }
-}
-
-fn view(credential: &Credential) -> CredentialView {
-    let state = credential.state();
-    let trouble = match &state {
-        State::Stale { why, .. } | State::Missing { why } => Some(why.to_string()),
-        State::Ready { .. } | State::Rejected { .. } => None,
-    };
-    let (id, age) = (credential.id().clone(), credential.age());
-    CredentialView { id, state: state.as_str(), age, trouble }
-}
-
-/// What it takes to ask Omni about one key, without callers.
-#[derive(Debug)]
-pub struct Inquiry {
-    /// The key; it may have no value.
-    pub credential: Arc<Credential>,
-    /// Who asks.
-    pub custody: Arc<Custody>,
-}
-
-impl Inquiry {
-    /// Reads one secret, and no other. `shaper` is [`ledger`]'s.
-    ///
-    /// # Errors
-    /// [`StartError`].
-    pub async fn open(
-        config: &Config,
-        settings: CredentialSettings,
-        shaper: Arc<Shaper>,
-    ) -> Result<Self, StartError> {
-        let id = settings.id.clone();
-        // A secret that cannot be read is told by the credential's state.
-        let settings = CredentialSettings { on_missing: OnMissing::Degrade, ..settings };
-        let credentials =
-            Credentials::open(vec![settings]).await.map_err(StartError::Credentials)?;
-        let upstream = Arc::new(Upstream::new(config.upstream.clone())?);
-        let metrics = Arc::new(Metrics::new());
-        let custody = Custody::new(&credentials, &config.probes, shaper, upstream, metrics);
-        // It was just put in.
-        let credential = credentials.get(&id).ok_or(StartError::Credentials(Vec::new()))?;
-        Ok(Self { credential, custody: Arc::new(custody) })
     }
 }
 

@@ -144,6 +144,12 @@ impl Credential {
         self.now.load().state()
     }
 
+    /// Whether it has a value, and upstream does not refuse it.
+    pub fn is_usable(&self) -> bool {
+        let now = self.now.load();
+        now.kept().is_some() && !now.is_rejected()
+    }
+
     /// Whether upstream refuses the value that it has now.
     pub fn is_rejected(&self) -> bool {
         self.now.load().is_rejected()

@@ -257,7 +257,7 @@ impl Custody {
         let credential = &member.credential;
         // A key without a value is no key of a pool's.
         let service = match member.on_trial.load(Ordering::Relaxed) {
-            _ if credential.is_rejected() || credential.bearer().is_err() => Service::Out,
+            _ if !credential.is_usable() => Service::Out,
             0 => Service::In,
             1.. => Service::OnTrial,
         };

@@ -1,0 +1,67 @@
+//! What operators see and do, read off the rooms.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::BoxFuture;
+
+use crate::admin::{CredentialView, Desk, KeyAnswer, NoAnswer, Readiness, Reason};
+use crate::app::Rooms;
+use crate::base::CredentialId;
+use crate::credential::{Credential, State};
+use crate::omni::KeyScope;
+use crate::proxy::WhoamiError;
+use crate::server::Server;
+
+/// What the admin listeners show and do.
+pub(super) struct Office {
+    pub(super) rooms: Rooms,
+    pub(super) callers: Server,
+    pub(super) draining: Arc<AtomicBool>,
+}
+
+impl Desk for Office {
+    fn readiness(&self) -> Readiness {
+        let ends = self.draining.load(Ordering::Relaxed).then_some(Reason::Draining);
+        let credentials = self.rooms.credentials.iter().map(|one| view(one)).collect();
+        Readiness { reasons: ends.into_iter().chain(self.rooms.reasons()).collect(), credentials }
+    }
+
+    fn metrics(&self) -> String {
+        self.rooms.metrics.render(&self.rooms.gauges(self.callers.connections()))
+    }
+
+    fn reload(&self) -> BoxFuture<'static, ()> {
+        let credentials = self.rooms.credentials.clone();
+        Box::pin(async move { credentials.refresh().await })
+    }
+
+    fn test_key(&self, id: CredentialId) -> BoxFuture<'static, Result<KeyAnswer, NoAnswer>> {
+        let custody = self.rooms.custody.clone();
+        Box::pin(async move {
+            match custody.whoami(&id).await {
+                Ok(answer) => Ok(KeyAnswer {
+                    status: answer.status.as_u16(),
+                    accepted: answer.status.is_success(),
+                    refused: answer.refused,
+                    sha256: answer.fingerprint,
+                    key_scope: answer.scope.map(KeyScope::as_str),
+                }),
+                Err(WhoamiError::Unknown(_)) => Err(NoAnswer::Unknown),
+                Err(error) => {
+                    Err(NoAnswer::Because { why: error.to_string(), sent: error.was_sent() })
+                }
+            }
+        })
+    }
+}
+
+fn view(credential: &Credential) -> CredentialView {
+    let state = credential.state();
+    let trouble = match &state {
+        State::Stale { why, .. } | State::Missing { why } => Some(why.to_string()),
+        State::Ready { .. } | State::Rejected { .. } => None,
+    };
+    let (id, age) = (credential.id().clone(), credential.age());
+    CredentialView { id, state: state.as_str(), age, trouble }
+}
