@@ -8,6 +8,7 @@ use http::Method;
 use tokio::time::Instant;
 
 use crate::base::{BudgetId, CredentialId, Priority, RouteId};
+use crate::cache::Rule;
 use crate::credential::{Credential, Credentials, Unavailable};
 use crate::policy::Policy;
 use crate::proxy::error::Error;
@@ -35,6 +36,8 @@ pub struct RouteSettings {
     pub response_timeout: Option<Duration>,
     /// What it lets through.
     pub policy: Policy,
+    /// How its answers are kept, where they are.
+    pub cache: Option<Rule>,
 }
 
 /// What was said: replaced whole by a reload, loaded once per exchange.

@@ -102,6 +102,7 @@ fn route(
             max_body: said.max_body.as_ref().map(|at| at.value.0),
             impersonation: impersonation?,
         },
+        cache: None,
     })
 }
 

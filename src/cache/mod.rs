@@ -1,0 +1,5 @@
+//! ROOM: answers that are kept for the next caller.
+
+mod settings;
+
+pub use settings::{CacheSettings, Lifetime, Rule};
