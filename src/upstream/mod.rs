@@ -43,12 +43,9 @@ pub struct Upstream {
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The head was never handed to the socket: upstream knows nothing of it, and nothing was
-    /// charged. The request comes back where it is still whole.
+    /// charged.
     #[error("the connection was not ready to send")]
-    NotBegun {
-        /// The request, to be sent again as it is.
-        request: Option<Box<Request<Body>>>,
-    },
+    NotBegun,
     /// The connection broke after the head was begun.
     #[error("the connection broke: {0}")]
     Broken(#[source] hyper::Error),
@@ -141,7 +138,7 @@ impl Upstream {
                 () = &mut alarm => {
                     let now = Instant::now();
                     if expires.is_some_and(|expires| now >= expires) && !gate.revoke() {
-                        return Err(SendError::NotBegun { request: None });
+                        return Err(SendError::NotBegun);
                     }
                     if late().is_some_and(|at| at <= now) {
                         return Err(SendError::Timeout { after: started.elapsed() });
@@ -153,7 +150,7 @@ impl Upstream {
         let begun = gate.revoke();
         match response {
             // It answers something else: upstream cannot know of a request that was not written.
-            Ok(_) if !begun => Err(SendError::NotBegun { request: None }),
+            Ok(_) if !begun => Err(SendError::NotBegun),
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 Err(SendError::Switched)
             }
@@ -161,14 +158,10 @@ impl Upstream {
                 let lease = Lease { connection, pool: self.pool.clone() };
                 Ok(response.map(|body| Download::wrap(body, lease, upload, idle_timeout)))
             }
-            Err(mut error) => Err(match upload.failure() {
+            Err(error) => Err(match upload.failure() {
                 Some(cause) => SendError::Upload(cause),
                 None if begun => SendError::Broken(error.into_error()),
-                None => {
-                    let request = error.take_message();
-                    let whole = request.map(|request| request.map(|body| upload.unwrap(body)));
-                    SendError::NotBegun { request: whole.map(Box::new) }
-                }
+                None => SendError::NotBegun,
             }),
         }
     }

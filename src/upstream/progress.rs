@@ -48,13 +48,6 @@ impl Progress {
         (progress, Body::boxed(watched))
     }
 
-    /// The body as it was before it was wrapped, where nothing of it was asked for yet.
-    pub(crate) fn unwrap(&self, watched: Body) -> Body {
-        // Dropping `watched` takes the lock too.
-        let body = self.lock().body.take();
-        body.unwrap_or(watched)
-    }
-
     /// When upstream is too slow, if nothing moves until then.
     pub(crate) fn deadline(&self, response: Duration, idle: Duration) -> Option<Instant> {
         match self.lock().stage {

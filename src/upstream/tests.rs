@@ -163,19 +163,15 @@ async fn an_answer_that_breaks_off_is_an_error_and_never_an_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_upstream_closed_gives_the_request_back_uncharged() {
+async fn a_connection_that_upstream_closed_costs_nothing() {
     let (near, mut far_ends) = pair();
     let connection = near.upstream.check_out().await.unwrap();
     drop(far_ends.recv().await.unwrap());
-    let (feed, body) = fed();
+    let (_feed, body) = fed();
     let request = Request::post("/a").body(body).unwrap();
     let sent = near.upstream.send(connection, request, near.leave(), None).await;
-    let Err(SendError::NotBegun { request: Some(again) }) = sent else { panic!("{sent:?}") };
+    assert!(matches!(sent, Err(SendError::NotBegun)), "{sent:?}");
     assert_eq!(near.charged(), 0);
-    // It is the body that it was: what it breaks off with is seen as it is.
-    feed.send(Err("the caller's".into())).unwrap();
-    let error = again.into_body().collect().await.unwrap_err();
-    assert_eq!(error.to_string(), "the caller's");
 }
 
 #[tokio::test(start_paused = true)]
