@@ -98,6 +98,11 @@ impl Callers {
     pub(crate) fn leave(&mut self, index: CallerIndex) {
         self.all[index].queued -= 1;
     }
+
+    #[cfg(test)]
+    pub(crate) fn queued(&self, index: CallerIndex) -> usize {
+        self.all[index].queued
+    }
 }
 
 #[cfg(test)]

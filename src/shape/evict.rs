@@ -17,10 +17,10 @@ const SHOWN: usize = 256;
 impl Queue {
     /// Looks at the nearest deadlines: whoever is sure to miss its own is told now.
     pub(super) fn refuse_hopeless(&mut self, now: Instant) {
-        while let Some(&(deadline, ticket)) = self.deadlines.first() {
+        while let Some(&(until, ticket)) = self.deadlines.first() {
             let Some(seat) = self.waiters.get(&ticket).map(|waiter| waiter.seat) else { return };
             let sure = self.line.rank(seat, ticket, Count::Sure);
-            if self.lower_bound(seat, sure, now) <= deadline {
+            if self.lower_bound(seat, sure, now) <= until {
                 return;
             }
             let late = self.late(ticket, seat, now);
@@ -102,12 +102,12 @@ impl Queue {
 
     fn refuse(&mut self, ticket: Ticket, refused: Refused) {
         let Some(waiter) = self.waiters.get_mut(&ticket) else { return };
-        let (seat, deadline, queued) = (waiter.seat, waiter.deadline, waiter.queued());
+        let (seat, until, queued) = (waiter.seat, waiter.until(), waiter.queued());
         waiter.stage = Stage::Refused(refused);
         waiter.wake();
         if queued {
             self.line.leave(seat, ticket);
-            self.forget(ticket, seat, deadline);
+            self.forget(ticket, seat, until);
         }
     }
 }

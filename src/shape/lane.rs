@@ -153,6 +153,12 @@ impl Lane {
         self.hopeful().map(of_way).min().unwrap_or(now)
     }
 
+    /// Whether every key that calls may still get is held by a pause.
+    pub(crate) fn is_paused(&self, meters: &[Meter], now: Instant) -> bool {
+        let held = |way: &Way| way.meters.iter().any(|&meter| meters[meter].pause.holds(now));
+        !self.all_out() && self.hopeful().all(held)
+    }
+
     /// How many calls could go at once.
     pub(crate) fn free(&self, meters: &[Meter], now: Instant, priority: Priority) -> usize {
         let of_way = |way: &Way| {
@@ -166,5 +172,111 @@ impl Lane {
             each.min().unwrap_or(usize::MAX)
         };
         self.usable().map(|(_, way)| of_way(way)).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::base::{BudgetId, CallerId};
+    use crate::shape::place::Permit;
+    use crate::shape::settings::{ColdStart, Key, Profile, Scope};
+    use crate::shape::shaper::{Ask, Outlook, Shaper, ShaperSettings};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn shaper(keys: &[Key]) -> Shaper {
+        let settings = BudgetSettings {
+            id: BudgetId::new("omni"),
+            limit: NonZeroU32::new(60).unwrap(),
+            window: 60 * SECOND,
+            guard: SECOND,
+            profile: Profile::Burst,
+            reserve: 0,
+            scope: Scope::Credential,
+            max_queued: 100,
+            max_wait: 600 * SECOND,
+            batch_max_wait: 600 * SECOND,
+            cold_start: ColdStart::Trust,
+        };
+        let budgets = vec![settings];
+        Shaper::open(ShaperSettings { budgets, keys: keys.to_vec(), callers: vec![] }, None)
+            .unwrap()
+    }
+
+    fn outlook(shaper: &Shaper, keys: &[Key]) -> Outlook {
+        let (lane, caller) = (shaper.lane(keys).unwrap(), &CallerId::new("anonymous"));
+        shaper.outlook(&Ask { lane, caller, priority: Priority::Normal, max_wait: None })
+    }
+
+    async fn permit(shaper: &Shaper, keys: &[Key]) -> Permit {
+        let (lane, caller) = (shaper.lane(keys).unwrap(), &CallerId::new("anonymous"));
+        let ask = Ask { lane, caller, priority: Priority::Normal, max_wait: None };
+        let mut place = shaper.join(&ask).unwrap();
+        place.near().await.unwrap();
+        place.turn().await.unwrap()
+    }
+
+    /// Omni says no to a call with one of these keys.
+    async fn limit(shaper: &Shaper, keys: &[Key], seconds: u32) {
+        let permit = permit(shaper, keys).await;
+        let outcome = permit.outcome();
+        permit.begin();
+        outcome.limited(Some(seconds * SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_held_by_a_pause_while_it_holds_every_key_that_they_may_go_with() {
+        let budgets = vec![BudgetId::new("omni")];
+        let key = |name| Key { credential: CredentialId::new(name), budgets: budgets.clone() };
+        let keys = [key("a"), key("b")];
+        let shaper = shaper(&keys);
+        let paused = || {
+            let of = |keys: &[Key]| outlook(&shaper, keys).paused;
+            (of(&keys[..1]), of(&keys[1..]), of(&keys))
+        };
+        assert_eq!(paused(), (false, false, false));
+        limit(&shaper, &keys[..1], 30).await;
+        assert_eq!(paused(), (true, false, false));
+        limit(&shaper, &keys[1..], 40).await;
+        assert_eq!(paused(), (true, true, true));
+        // A key that is out is none that they may go with; with no key at all nobody pauses.
+        let [a, b] = keys.each_ref().map(|key| &key.credential);
+        sleep(30 * SECOND).await;
+        assert_eq!(paused(), (false, true, false));
+        shaper.set_service(a, Service::Out);
+        assert_eq!(paused(), (false, true, true));
+        shaper.set_service(b, Service::Out);
+        assert_eq!(paused(), (false, false, false));
+    }
+
+    /// Who keeps back calls while there is a pause must not keep back the one that ends it.
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_nobody_once_the_next_call_is_the_probe_and_everybody_while_it_is_out() {
+        let budgets = vec![BudgetId::new("omni")];
+        let keys = [Key { credential: CredentialId::new("a"), budgets }];
+        let shaper = shaper(&keys);
+        limit(&shaper, &keys, 30).await;
+        sleep(29 * SECOND).await;
+        assert!(outlook(&shaper, &keys).paused);
+        sleep(SECOND).await;
+        assert!(!outlook(&shaper, &keys).paused);
+        let probe = permit(&shaper, &keys).await;
+        assert!(outlook(&shaper, &keys).paused);
+        let outcome = probe.outcome();
+        probe.begin();
+        assert!(outlook(&shaper, &keys).paused);
+        outcome.taken();
+        assert!(!outlook(&shaper, &keys).paused);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_no_budget_pays_is_never_paused() {
+        let keys = [Key { credential: CredentialId::new("a"), budgets: Vec::new() }];
+        assert!(!outlook(&shaper(&keys), &keys).paused);
     }
 }

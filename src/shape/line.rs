@@ -58,8 +58,8 @@ struct Caller {
 #[derive(Debug, Default)]
 struct Row {
     order: VecDeque<Ticket>,
-    /// So many of the first were told to prepare.
-    told: usize,
+    /// Those who were not told to prepare. Who was told elsewhere may stand behind them.
+    waiting: BTreeSet<Ticket>,
     ready: BTreeSet<Ticket>,
 }
 
@@ -79,7 +79,9 @@ impl Line {
     }
 
     pub(crate) fn join(&mut self, seat: Seat, ticket: Ticket) {
-        self.enter(seat).order.push_back(ticket);
+        let row = self.enter(seat);
+        row.order.push_back(ticket);
+        row.waiting.insert(ticket);
     }
 
     /// Takes a place again that was near its turn before.
@@ -87,7 +89,25 @@ impl Line {
         let row = self.enter(seat);
         let at = row.before(ticket);
         row.order.insert(at, ticket);
-        row.told += 1;
+    }
+
+    /// Moves to another seat, where it stands by its arrival. Who was told to prepare, or is ready,
+    /// still is.
+    pub(crate) fn change(&mut self, from: Seat, to: Seat, ticket: Ticket) {
+        let Some(row) = self.row(from).filter(|row| row.holds(ticket) && from != to) else {
+            return;
+        };
+        let (waiting, ready) = (row.waiting.contains(&ticket), row.ready.contains(&ticket));
+        // In before out: a class that it does not leave has a waiter all the time, and keeps what
+        // it is owed.
+        self.rejoin(to, ticket);
+        self.leave(from, ticket);
+        if let Some(row) = self.row_mut(to).filter(|_| waiting) {
+            row.waiting.insert(ticket);
+        }
+        if ready {
+            self.make_ready(to, ticket);
+        }
     }
 
     fn enter(&mut self, seat: Seat) -> &mut Row {
@@ -105,7 +125,7 @@ impl Line {
     /// The turn of the first who was not told yet is near.
     pub(crate) fn prepare_next(&mut self, seat: Seat) {
         if let Some(row) = self.row_mut(seat) {
-            row.told = (row.told + 1).min(row.order.len());
+            row.waiting.pop_first();
         }
     }
 
@@ -122,7 +142,7 @@ impl Line {
         let Some(row) = caller.rows.get_mut(&seat.lane) else { return };
         let Ok(at) = row.order.binary_search(&ticket) else { return };
         row.order.remove(at);
-        row.told -= usize::from(at < row.told);
+        row.waiting.remove(&ticket);
         let was_ready = row.ready.remove(&ticket);
         if row.order.is_empty() {
             caller.rows.remove(&seat.lane);
@@ -181,9 +201,10 @@ impl Line {
         for (class, priority) in self.classes.iter().zip(Priority::ALL) {
             for (&caller, of_caller) in &class.callers {
                 for (&lane, row) in &of_caller.rows {
-                    if let Some(&ticket) = row.order.get(row.told) {
+                    if let Some(&ticket) = row.waiting.first() {
                         let seat = Seat { priority, caller, lane };
-                        next.push((seat, ticket, self.rank_at(seat, row.told, Count::Sure)));
+                        let rank = self.rank_at(seat, row.before(ticket), Count::Sure);
+                        next.push((seat, ticket, rank));
                     }
                 }
             }
@@ -270,6 +291,10 @@ impl Row {
     fn before(&self, ticket: Ticket) -> usize {
         self.order.partition_point(|&other| other < ticket)
     }
+
+    fn holds(&self, ticket: Ticket) -> bool {
+        self.order.binary_search(&ticket).is_ok()
+    }
 }
 
 #[cfg(test)]
@@ -333,6 +358,44 @@ mod tests {
         assert_eq!(pick(&mut line), Some((far, 1_000)));
     }
 
+    /// Out before in would leave the class empty for a moment, and with it what the class is owed.
+    #[test]
+    fn a_class_whose_only_waiter_changes_its_caller_keeps_what_it_is_owed() {
+        let mut line = crowd(&[(Priority::Interactive, 0, 100), (Priority::Batch, 1, 1)]);
+        for _ in 0..DUE {
+            pick(&mut line);
+        }
+        let to = seat(Priority::Batch, 2);
+        line.change(seat(Priority::Batch, 1), to, 100);
+        assert_eq!(pick(&mut line), Some((to, 100)));
+    }
+
+    #[test]
+    fn who_changes_its_seat_is_as_near_its_turn_as_before_and_tells_nobody_else() {
+        let (from, to) = (seat(Priority::Batch, 1), seat(Priority::Normal, 0));
+        let mut line = Line::default();
+        for ticket in [1, 3, 5] {
+            line.join(to, ticket);
+        }
+        for ticket in [2, 4] {
+            line.join(from, ticket);
+        }
+        line.prepare_next(from);
+        line.make_ready(from, 2);
+        line.change(from, to, 2);
+        line.change(from, to, 4);
+        let ranks: Vec<usize> = (1..=5).map(|one| line.rank(to, one, Count::Sure)).collect();
+        assert_eq!(ranks, [0, 1, 2, 3, 4]);
+        assert_eq!(line.next_to_prepare(), [(to, 1, 0)]);
+        assert_eq!(pick(&mut line), Some((to, 2)));
+        let order = std::iter::from_fn(|| {
+            let next = line.next_to_prepare().first().copied()?;
+            line.prepare_next(to);
+            Some(next.1)
+        });
+        assert_eq!(order.collect::<Vec<_>>(), [1, 3, 4, 5]);
+    }
+
     #[test]
     fn callers_of_one_class_take_turns_whatever_each_has_queued() {
         let many: Vec<_> = (0..10)
@@ -370,7 +433,7 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<(usize, usize, u8)>> {
-        prop::collection::vec((0usize..3, 0usize..4, 0u8..10), 1..200)
+        prop::collection::vec((0usize..3, 0usize..4, 0u8..12), 1..200)
     }
 
     proptest! {
@@ -399,6 +462,11 @@ mod tests {
                     7 => if let Some((seat, back)) = pick(&mut line) {
                         line.rejoin(seat, back);
                         line.make_ready(seat, back);
+                    },
+                    8..10 => if let Some((&moved, from)) = inside.iter_mut().nth(ticket % 7) {
+                        line.change(*from, seat, moved);
+                        line.change(*from, seat, moved);
+                        *from = seat;
                     },
                     _ => match pick(&mut line) {
                         Some((seat, next)) => {

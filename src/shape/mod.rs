@@ -25,6 +25,7 @@ mod sent;
 mod settings;
 mod shaper;
 mod takeover;
+mod terms;
 
 pub use callers::CallerRules;
 pub use folder::{StateError, StatePlace};
@@ -33,3 +34,4 @@ pub use place::{Outcome, Permit, Place};
 pub use refused::Refused;
 pub use settings::{BudgetSettings, ColdStart, Key, Profile, Scope};
 pub use shaper::{Ask, LaneId, Outlook, Shaper, ShaperSettings, Snapshot};
+pub use terms::Terms;

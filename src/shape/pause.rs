@@ -62,6 +62,12 @@ impl Pause {
         !matches!(self.state, State::Open)
     }
 
+    /// Whether nobody sends now: until it is over, and while the probe is out. Not once the next
+    /// call would be the probe.
+    pub(crate) fn holds(&self, now: Instant) -> bool {
+        self.next(now) != Next::Now
+    }
+
     /// A call is granted. Says whether the pause is over with it.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
         match self.state {

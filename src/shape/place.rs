@@ -1,17 +1,19 @@
 //! A call's place in the line, and the permit that comes of it.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::base::{CredentialId, chance};
-use crate::shape::line::{Seat, Ticket};
+use crate::shape::line::Ticket;
 use crate::shape::queue::{Grant, Look, PERMIT_LIFE, Queue};
 use crate::shape::refused::Refused;
+use crate::shape::terms::Terms;
 
 /// The queue, its lock, and the bell of its pump.
 #[derive(Debug)]
@@ -69,8 +71,6 @@ pub(crate) async fn pump(shared: Arc<Shared>) {
 pub struct Place {
     pub(crate) shared: Arc<Shared>,
     pub(crate) ticket: Ticket,
-    pub(crate) seat: Seat,
-    pub(crate) deadline: Instant,
     pub(crate) joined: Instant,
 }
 
@@ -83,7 +83,7 @@ impl Place {
     /// [`Refused`], when the deadline comes first, is sure to, or the process ends.
     pub async fn near(&mut self) -> Result<(), Refused> {
         loop {
-            match self.wait(true, self.deadline).await? {
+            match self.wait().await? {
                 None => return Ok(()),
                 // Granted only after `turn`; a grant here is from a turn that was cancelled.
                 Some(grant) => drop(self.permit(grant)),
@@ -101,8 +101,8 @@ impl Place {
     pub async fn turn(&mut self) -> Result<Permit, Refused> {
         loop {
             let now = Instant::now();
-            let deadline = self.shared.with(|queue| queue.make_ready(now, self.ticket));
-            let Some(grant) = self.wait(false, deadline).await? else { continue };
+            self.shared.with(|queue| queue.make_ready(now, self.ticket));
+            let Some(grant) = self.wait().await? else { continue };
             let permit = self.permit(grant);
             if Instant::now() < permit.expires() {
                 return Ok(permit);
@@ -115,8 +115,12 @@ impl Place {
 
     /// Takes the old place in the order again, after a permit was given back or used in vain.
     pub fn again(&mut self) {
-        let (ticket, seat, deadline) = (self.ticket, self.seat, self.deadline);
-        self.shared.with(|queue| queue.rejoin(Instant::now(), ticket, seat, deadline));
+        self.shared.with(|queue| queue.rejoin(Instant::now(), self.ticket));
+    }
+
+    /// By which others change what it stands on, while its holder waits.
+    pub fn terms(&self) -> Terms {
+        Terms::new(self.shared.clone(), self.ticket)
     }
 
     /// How long this call has been here.
@@ -126,24 +130,39 @@ impl Place {
 
     /// How long it may still wait.
     pub fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+        let deadline = self.shared.lock().deadline(self.ticket);
+        deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// Waits for a grant, or, when `near` is asked for, until it is time to prepare.
-    async fn wait(&self, near: bool, deadline: Instant) -> Result<Option<Grant>, Refused> {
-        let found = poll_fn(|cx| match self.shared.lock().look(self.ticket, cx.waker()) {
-            Look::Prepare if near => Poll::Ready(Ok(None)),
-            Look::Wait | Look::Prepare => Poll::Pending,
-            Look::Granted(grant) => Poll::Ready(Ok(Some(grant))),
-            Look::Refused(refused) => Poll::Ready(Err(refused)),
-        });
-        match timeout_at(deadline, found).await {
-            Ok(result) => result,
-            Err(_) => self.expire().map(Some),
-        }
+    /// Waits for a grant, or until it is time to prepare.
+    async fn wait(&self) -> Result<Option<Grant>, Refused> {
+        let mut timer = pin!(sleep_until(Instant::now()));
+        poll_fn(|cx| {
+            loop {
+                // Not in the head of the match, which would hold the lock to its end.
+                let found = self.shared.lock().look(self.ticket, cx.waker());
+                let until = match found {
+                    Look::Prepare => return Poll::Ready(Ok(None)),
+                    Look::Wait(until) => until,
+                    Look::Granted(grant) => return Poll::Ready(Ok(Some(grant))),
+                    Look::Refused(refused) => return Poll::Ready(Err(refused)),
+                };
+                // The deadline may have been moved, to either side, since it last looked.
+                if timer.deadline() != until {
+                    timer.as_mut().reset(until);
+                }
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                if let Some(ended) = self.expire() {
+                    return Poll::Ready(ended.map(Some));
+                }
+            }
+        })
+        .await
     }
 
-    fn expire(&self) -> Result<Grant, Refused> {
+    fn expire(&self) -> Option<Result<Grant, Refused>> {
         self.shared.with(|queue| queue.expire(Instant::now(), self.ticket))
     }
 

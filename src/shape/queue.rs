@@ -34,6 +34,7 @@ pub(crate) struct Queue {
     pub(crate) callers: Callers,
     pub(crate) journal: Option<Arc<Journal>>,
     pub(super) line: Line,
+    /// Everybody who holds a place, also while its grant is in its hands.
     pub(super) waiters: BTreeMap<Ticket, Waiter>,
     /// Those in the line, by deadline.
     pub(super) deadlines: BTreeSet<(Instant, Ticket)>,
@@ -52,6 +53,8 @@ pub(crate) struct Queue {
 pub(super) struct Waiter {
     pub(super) seat: Seat,
     pub(super) deadline: Instant,
+    /// Until then it is not refused, whatever its deadline.
+    grace: Instant,
     pub(super) stage: Stage,
     waker: Option<Waker>,
 }
@@ -62,8 +65,13 @@ pub(super) enum Stage {
     Preparing,
     Ready,
     Granted(Grant),
+    /// Its grant was handed over. It is not in the line, and may come back.
+    Away,
     Refused(Refused),
 }
+
+/// What one is told who stands nowhere any more.
+pub(super) const LATE: Refused = Refused::Late { position: 0, estimate: Duration::ZERO };
 
 /// Taken slots, on their way to a permit.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +95,8 @@ pub(crate) struct Request {
 /// What a waiter finds when it looks.
 #[derive(Debug)]
 pub(crate) enum Look {
-    /// Not yet; its waker was kept.
-    Wait,
+    /// Not yet, and until when; its waker was kept.
+    Wait(Instant),
     /// Its turn is near.
     Prepare,
     Granted(Grant),
@@ -130,11 +138,7 @@ impl Queue {
 
     /// Takes a place, or refuses at once: too many wait, the caller has had its share, every key is
     /// out, or even the lower bound of the wait lies past the deadline.
-    pub(crate) fn join(
-        &mut self,
-        now: Instant,
-        request: Request,
-    ) -> Result<(Ticket, Instant), Refused> {
+    pub(crate) fn join(&mut self, now: Instant, request: Request) -> Result<Ticket, Refused> {
         self.advance(now);
         let seat = request.seat;
         let lane = &self.lanes[seat.lane];
@@ -163,68 +167,70 @@ impl Queue {
         self.next_ticket += 1;
         self.lanes[seat.lane].queued += 1;
         self.line.join(seat, ticket);
-        self.enter(ticket, seat, deadline, Stage::Waiting);
+        self.deadlines.insert((deadline, ticket));
+        let stage = Stage::Waiting;
+        self.waiters.insert(ticket, Waiter { seat, deadline, grace: now, stage, waker: None });
         self.advance(now);
-        Ok((ticket, deadline))
+        Ok(ticket)
     }
 
     /// Puts a waiter whose permit came back, or was refused upstream, where it was in the order.
-    pub(crate) fn rejoin(&mut self, now: Instant, ticket: Ticket, seat: Seat, deadline: Instant) {
-        let lane = &self.lanes[seat.lane];
-        let refused = if lane.all_out() {
-            Some(Refused::Rejected { credential: lane.ways[0].credential.clone() })
-        } else {
-            let late = Refused::Late { position: 0, estimate: Duration::ZERO };
-            (deadline < now).then_some(late)
-        };
-        if let Some(refused) = refused {
-            let stage = Stage::Refused(refused);
-            self.waiters.insert(ticket, Waiter { seat, deadline, stage, waker: None });
+    pub(crate) fn rejoin(&mut self, now: Instant, ticket: Ticket) {
+        let Some(waiter) = self.waiters.get_mut(&ticket) else { return };
+        if !matches!(waiter.stage, Stage::Away) {
             return;
         }
-        self.lanes[seat.lane].queued += 1;
+        let seat = waiter.seat;
+        let lane = &mut self.lanes[seat.lane];
+        if lane.all_out() {
+            let credential = lane.ways[0].credential.clone();
+            waiter.stage = Stage::Refused(Refused::Rejected { credential });
+            return;
+        }
+        if waiter.deadline < now {
+            waiter.stage = Stage::Refused(LATE);
+            return;
+        }
+        waiter.stage = Stage::Preparing;
+        lane.queued += 1;
         self.callers.rejoin(seat.caller);
         self.line.rejoin(seat, ticket);
-        self.enter(ticket, seat, deadline, Stage::Preparing);
         self.advance(now);
     }
 
-    fn enter(&mut self, ticket: Ticket, seat: Seat, deadline: Instant, stage: Stage) {
-        if !matches!(stage, Stage::Preparing) {
-            self.deadlines.insert((deadline, ticket));
-        }
-        self.waiters.insert(ticket, Waiter { seat, deadline, stage, waker: None });
-    }
-
-    /// A waiter says that it has its connection, and is told until when it waits. Connecting is not
-    /// waiting: after it there is always a moment left to take a slot that is free.
-    pub(crate) fn make_ready(&mut self, now: Instant, ticket: Ticket) -> Instant {
-        let Some(waiter) = self.waiters.get_mut(&ticket) else { return now };
+    /// A waiter says that it has its connection. Connecting is not waiting: after it there is
+    /// always a moment left to take a slot that is free.
+    pub(crate) fn make_ready(&mut self, now: Instant, ticket: Ticket) {
+        let Some(waiter) = self.waiters.get_mut(&ticket) else { return };
         if matches!(waiter.stage, Stage::Preparing) {
             waiter.stage = Stage::Ready;
-            waiter.deadline = waiter.deadline.max(now + PERMIT_LIFE);
-            self.deadlines.insert((waiter.deadline, ticket));
+            waiter.grace = now + PERMIT_LIFE;
+            self.deadlines.insert((waiter.until(), ticket));
             self.line.make_ready(waiter.seat, ticket);
             self.advance(now);
         }
-        self.waiters.get(&ticket).map_or(now, |waiter| waiter.deadline)
     }
 
-    /// What `ticket` has come to. A grant or a refusal is handed over once and ends the place.
+    /// What `ticket` has come to. A grant or a refusal is handed over once; a refusal ends the
+    /// place.
     pub(crate) fn look(&mut self, ticket: Ticket, waker: &Waker) -> Look {
-        let Some(waiter) = self.waiters.get_mut(&ticket) else { return Look::Wait };
+        let Some(waiter) = self.waiters.get_mut(&ticket) else { return Look::Refused(LATE) };
         match &waiter.stage {
-            Stage::Preparing => return Look::Prepare,
-            Stage::Waiting | Stage::Ready => {
+            Stage::Preparing => Look::Prepare,
+            Stage::Waiting | Stage::Ready | Stage::Away => {
                 waiter.waker = Some(waker.clone());
-                return Look::Wait;
+                Look::Wait(waiter.until())
             }
-            Stage::Granted(_) | Stage::Refused(_) => {}
-        }
-        match self.remove(ticket) {
-            Some(Stage::Granted(grant)) => Look::Granted(grant),
-            Some(Stage::Refused(refused)) => Look::Refused(refused),
-            Some(Stage::Waiting | Stage::Preparing | Stage::Ready) | None => Look::Wait,
+            Stage::Granted(grant) => {
+                let grant = *grant;
+                waiter.stage = Stage::Away;
+                Look::Granted(grant)
+            }
+            Stage::Refused(refused) => {
+                let refused = refused.clone();
+                self.waiters.remove(&ticket);
+                Look::Refused(refused)
+            }
         }
     }
 
@@ -233,44 +239,51 @@ impl Queue {
         match self.remove(ticket) {
             Some(Stage::Granted(grant)) => self.give_back(now, &grant),
             Some(Stage::Waiting | Stage::Preparing | Stage::Ready) => self.advance(now),
-            Some(Stage::Refused(_)) | None => {}
+            Some(Stage::Away | Stage::Refused(_)) | None => {}
         }
     }
 
-    /// The waiter's deadline has come: hands over a grant that came in the same moment, or says
-    /// where it stood, and ends the place.
-    pub(crate) fn expire(&mut self, now: Instant, ticket: Ticket) -> Result<Grant, Refused> {
+    /// The time has come until which a waiter meant to wait: hands over a grant that came in the
+    /// same moment, or says where it stood and ends the place. `None` where its deadline was put
+    /// off meanwhile.
+    pub(crate) fn expire(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+    ) -> Option<Result<Grant, Refused>> {
+        if self.waiters.get(&ticket).is_some_and(|waiter| waiter.until() > now) {
+            return None;
+        }
         self.advance(now);
-        let Some(seat) = self.waiters.get(&ticket).map(|waiter| waiter.seat) else {
-            return Err(Refused::Late { position: 0, estimate: Duration::ZERO });
-        };
-        let late = self.late(ticket, seat, now);
-        match self.remove(ticket) {
-            Some(Stage::Granted(grant)) => Ok(grant),
-            Some(Stage::Refused(refused)) => Err(refused),
-            Some(Stage::Waiting | Stage::Preparing | Stage::Ready) | None => {
-                self.advance(now);
-                Err(late)
-            }
+        let late = self.refusal(now, ticket);
+        if let Some(waiter) = self.waiters.get_mut(&ticket)
+            && let Stage::Granted(grant) = waiter.stage
+        {
+            waiter.stage = Stage::Away;
+            return Some(Ok(grant));
         }
+        Some(Err(match self.remove(ticket) {
+            Some(Stage::Refused(refused)) => refused,
+            Some(Stage::Waiting | Stage::Preparing | Stage::Ready) => {
+                self.advance(now);
+                late
+            }
+            Some(Stage::Granted(_) | Stage::Away) | None => late,
+        }))
     }
 
+    /// Takes a waiter off, out of the line too if it is still in it.
     fn remove(&mut self, ticket: Ticket) -> Option<Stage> {
         let waiter = self.waiters.remove(&ticket)?;
-        self.unqueue(ticket, &waiter);
+        if waiter.queued() {
+            self.line.leave(waiter.seat, ticket);
+            self.forget(ticket, waiter.seat, waiter.until());
+        }
         Some(waiter.stage)
     }
 
-    /// Takes a waiter that is still in the line out of it.
-    fn unqueue(&mut self, ticket: Ticket, waiter: &Waiter) {
-        if waiter.queued() {
-            self.line.leave(waiter.seat, ticket);
-            self.forget(ticket, waiter.seat, waiter.deadline);
-        }
-    }
-
-    pub(super) fn forget(&mut self, ticket: Ticket, seat: Seat, deadline: Instant) {
-        self.deadlines.remove(&(deadline, ticket));
+    pub(super) fn forget(&mut self, ticket: Ticket, seat: Seat, until: Instant) {
+        self.deadlines.remove(&(until, ticket));
         self.lanes[seat.lane].queued -= 1;
         self.callers.leave(seat.caller);
     }
@@ -326,8 +339,8 @@ impl Queue {
         if let Some(waiter) = self.waiters.get_mut(&ticket) {
             waiter.stage = Stage::Granted(grant);
             waiter.wake();
-            let deadline = waiter.deadline;
-            self.forget(ticket, seat, deadline);
+            let until = waiter.until();
+            self.forget(ticket, seat, until);
         }
         true
     }
@@ -345,7 +358,7 @@ impl Queue {
                 }
                 self.line.prepare_next(seat);
                 if let Some(waiter) = self.waiters.get_mut(&ticket) {
-                    self.deadlines.remove(&(waiter.deadline, ticket));
+                    self.deadlines.remove(&(waiter.until(), ticket));
                     waiter.stage = Stage::Preparing;
                     waiter.wake();
                 }
@@ -387,6 +400,11 @@ impl Queue {
 impl Waiter {
     pub(super) fn queued(&self) -> bool {
         matches!(self.stage, Stage::Waiting | Stage::Preparing | Stage::Ready)
+    }
+
+    /// When it is refused at the latest.
+    pub(super) fn until(&self) -> Instant {
+        self.deadline.max(self.grace)
     }
 
     pub(super) fn wake(&mut self) {
@@ -437,17 +455,21 @@ mod tests {
         queue
     }
 
+    /// A place, and what it should stand on.
+    type Held = (Ticket, Seat, Instant);
+
     /// A world of callers around one queue, and what it saw.
     struct World {
         queue: Queue,
         now: Instant,
-        places: Vec<(Ticket, Seat, Instant)>,
-        permits: Vec<(Grant, (Ticket, Seat, Instant))>,
-        begun: Vec<(Grant, (Ticket, Seat, Instant))>,
+        places: Vec<Held>,
+        permits: Vec<(Grant, Held)>,
+        begun: Vec<(Grant, Held)>,
         sends: Vec<Instant>,
         /// The last ticket granted, by seat.
         last: BTreeMap<(usize, usize), Ticket>,
-        /// Who went back to an old place may be passed over while it prepares anew.
+        /// Who went back to an old place may be passed over while it prepares anew, and who
+        /// changed its seat came too late for some.
         returned: BTreeSet<Ticket>,
     }
 
@@ -468,10 +490,26 @@ mod tests {
 
         fn join(&mut self, class: usize, caller: usize, max_wait: u64) {
             let seat = Seat { priority: Priority::ALL[class], caller, lane: 0 };
-            let max_wait = Some(Duration::from_secs(max_wait));
-            if let Ok((ticket, deadline)) = self.queue.join(self.now, Request { seat, max_wait }) {
-                self.places.push((ticket, seat, deadline));
+            let max_wait = Duration::from_secs(max_wait);
+            let request = Request { seat, max_wait: Some(max_wait) };
+            if let Ok(ticket) = self.queue.join(self.now, request) {
+                self.places.push((ticket, seat, self.now + max_wait));
             }
+        }
+
+        /// Changes what one place stands on, wherever it is.
+        fn change(&mut self, class: usize, caller: usize, max_wait: u64, pick: usize) {
+            let in_hand = self.permits.iter_mut().chain(&mut self.begun).map(|(_, held)| held);
+            let mut all: Vec<&mut Held> = self.places.iter_mut().chain(in_hand).collect();
+            let count = all.len().max(1);
+            let Some((ticket, seat, deadline)) = all.get_mut(pick % count) else { return };
+            *seat = Seat { priority: Priority::ALL[class], caller, lane: 0 };
+            let max_wait = if pick.is_multiple_of(5) { 0 } else { max_wait };
+            *deadline = self.now + Duration::from_secs(max_wait);
+            // Its own lane counts, whatever is said.
+            let said = Seat { lane: 7, ..*seat };
+            self.returned.insert(*ticket);
+            self.queue.change(self.now, *ticket, said, *deadline);
         }
 
         /// Everybody looks; whoever may prepare is ready at once.
@@ -487,12 +525,14 @@ mod tests {
                             again = true;
                             self.places.push(place);
                         }
-                        Look::Wait if self.now > deadline + PERMIT_LIFE => {
-                            if let Ok(grant) = self.queue.expire(self.now, ticket) {
-                                self.permits.push((grant, place));
+                        Look::Wait(until) => {
+                            assert!(deadline <= until, "waits less than it may");
+                            match self.queue.expire(self.now, ticket) {
+                                Some(Ok(grant)) => self.permits.push((grant, place)),
+                                Some(Err(_)) => again = true,
+                                None => self.places.push(place),
                             }
                         }
-                        Look::Wait => self.places.push(place),
                         Look::Granted(grant) => {
                             let latest = deadline + PERMIT_LIFE;
                             assert!(self.now <= latest, "granted after its deadline");
@@ -521,8 +561,9 @@ mod tests {
                 }
                 4 => {
                     if !self.permits.is_empty() {
-                        let (grant, _) = self.permits.swap_remove(pick % self.permits.len());
+                        let (grant, place) = self.permits.swap_remove(pick % self.permits.len());
                         self.queue.give_back(self.now, &grant);
+                        self.queue.leave(self.now, place.0);
                     }
                 }
                 5 => {
@@ -548,23 +589,46 @@ mod tests {
                     }
                 }
                 8 => {
-                    if let Some((grant, _)) = self.begun.pop() {
+                    if let Some((grant, place)) = self.begun.pop() {
                         self.queue.lost(self.now, &grant);
+                        self.queue.leave(self.now, place.0);
                     }
                 }
                 _ => {
-                    if let Some((grant, _)) = self.begun.pop() {
+                    if let Some((grant, place)) = self.begun.pop() {
                         self.queue.taken(self.now, &grant);
+                        self.queue.leave(self.now, place.0);
                     }
                 }
             }
         }
 
-        fn back(&mut self, (ticket, seat, deadline): (Ticket, Seat, Instant)) {
-            self.returned.insert(ticket);
-            self.queue.rejoin(self.now, ticket, seat, deadline);
-            self.places.push((ticket, seat, deadline));
+        fn back(&mut self, place: Held) {
+            self.returned.insert(place.0);
+            self.queue.rejoin(self.now, place.0);
+            self.places.push(place);
             self.places.sort_unstable_by_key(|place| place.0);
+        }
+
+        /// Everybody is given time enough, and goes: whoever was forgotten would wait for ever.
+        fn end(&mut self) {
+            let deadline = self.now + Duration::from_secs(1_000_000);
+            for (ticket, seat, until) in &mut self.places {
+                *until = deadline;
+                self.queue.change(self.now, *ticket, *seat, deadline);
+            }
+            self.look();
+            for _ in 0..10_000 {
+                for (grant, place) in std::mem::take(&mut self.permits) {
+                    self.queue.stamp(self.now, &grant);
+                    self.queue.taken(self.now, &grant);
+                    self.queue.leave(self.now, place.0);
+                }
+                let Some(alarm) = self.queue.alarm else { break };
+                self.now = self.now.max(alarm);
+                self.look();
+            }
+            assert_eq!((self.places.len(), self.permits.len()), (0, 0), "somebody was forgotten");
         }
 
         fn check(&self, limit: usize) {
@@ -575,6 +639,19 @@ mod tests {
             assert_eq!(self.queue.line.len(), self.places.len());
             assert_eq!(self.queue.lanes[0].queued, self.places.len());
             assert_eq!(self.queue.deadlines.len(), self.places.len());
+            let held = self.places.len() + self.permits.len() + self.begun.len();
+            assert_eq!(self.queue.waiters.len(), held);
+            for (ticket, seat, deadline) in &self.places {
+                let waiter = &self.queue.waiters[ticket];
+                assert_eq!((waiter.seat, waiter.deadline), (*seat, *deadline));
+                assert!(self.queue.deadlines.contains(&(waiter.until(), *ticket)));
+                let sure = self.queue.line.rank(*seat, *ticket, Count::Sure);
+                assert!(sure <= self.queue.line.rank(*seat, *ticket, Count::Expected));
+            }
+            for caller in 0..3 {
+                let queued = self.places.iter().filter(|(_, seat, _)| seat.caller == caller);
+                assert_eq!(self.queue.callers.queued(caller), queued.count());
+            }
             // Never idle: everybody near is ready, so if a slot were free somebody would have it.
             let stuck = self.queue.line.ready_lanes().into_iter().any(|(lane, priority)| {
                 self.queue.lanes[lane].next(&self.queue.meters, self.now, priority).0 == Next::Now
@@ -598,15 +675,16 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
 
-        /// Ten minutes of callers, priorities, hang-ups, permits that come back, refusals by Omni
-        /// and lost answers: never more than the limit, in order, and nobody is forgotten.
+        /// Ten minutes of callers, priorities, hang-ups, permits that come back, changed terms,
+        /// refusals by Omni and lost answers: never more than the limit, in order, and nobody is
+        /// forgotten.
         #[test]
         fn whatever_happens_the_limit_holds_and_nobody_is_forgotten(
             limit in 1u32..20,
             reserve in 0u32..8,
             profile in any_profile(),
             steps in prop::collection::vec(
-                (0u64..4_000, 0usize..3, 0usize..3, 1u64..300, 0u8..10, any::<u16>()),
+                (0u64..4_000, 0usize..3, 0usize..3, 1u64..300, 0u8..13, any::<u16>()),
                 1..300,
             ),
         ) {
@@ -615,10 +693,14 @@ mod tests {
                 world.now += Duration::from_millis(wait);
                 world.look();
                 world.join(class, caller, max_wait);
-                world.act(deed, usize::from(pick));
+                match deed {
+                    0..10 => world.act(deed, usize::from(pick)),
+                    10.. => world.change(class, caller, max_wait, usize::from(pick)),
+                }
                 world.look();
                 world.check(limit as usize);
             }
+            world.end();
         }
     }
 }

@@ -76,6 +76,10 @@ pub struct Outlook {
     pub free: usize,
     /// When the next one would go.
     pub next: Duration,
+    /// Whether every key that it may go with is held by a pause: Omni said that it is too much,
+    /// and nobody charged to it sends, also while the probe is out. False once the next call would
+    /// be the probe.
+    pub paused: bool,
 }
 
 /// The budgets in service. Dropping it ends their pump.
@@ -191,8 +195,8 @@ impl Shaper {
         let now = Instant::now();
         self.shared.with(|queue| {
             let seat = seat(queue, ask);
-            let (ticket, deadline) = queue.join(now, Request { seat, max_wait: ask.max_wait })?;
-            Ok(Place { shared: self.shared.clone(), ticket, seat, deadline, joined: now })
+            let ticket = queue.join(now, Request { seat, max_wait: ask.max_wait })?;
+            Ok(Place { shared: self.shared.clone(), ticket, joined: now })
         })
     }
 
@@ -203,8 +207,15 @@ impl Shaper {
             queue.advance(now);
             let seat = seat(queue, ask);
             let (free, next) = queue.outlook(seat, now);
-            Outlook { free, next }
+            Outlook { free, next, paused: queue.lanes[seat.lane].is_paused(&queue.meters, now) }
         })
+    }
+
+    /// How long a call such as this waits at most: what it says, or what its budgets say for its
+    /// priority.
+    pub fn max_wait(&self, ask: &Ask<'_>) -> Duration {
+        let of_lane = || self.shared.with(|queue| queue.lanes[ask.lane.0].max_wait(ask.priority));
+        ask.max_wait.unwrap_or_else(of_lane)
     }
 
     /// Takes a key out of service, or back in. While it is out, calls that have no other key are
@@ -299,7 +310,7 @@ fn way(queue: &Queue, key: &Key, purpose: Purpose) -> Way {
     }
 }
 
-fn seat(queue: &mut Queue, ask: &Ask<'_>) -> Seat {
+pub(crate) fn seat(queue: &mut Queue, ask: &Ask<'_>) -> Seat {
     Seat { priority: ask.priority, caller: queue.callers.index(ask.caller), lane: ask.lane.0 }
 }
 
