@@ -529,7 +529,10 @@ mod tests {
                             assert!(deadline <= until, "waits less than it may");
                             match self.queue.expire(self.now, ticket) {
                                 Some(Ok(grant)) => self.permits.push((grant, place)),
-                                Some(Err(_)) => again = true,
+                                Some(Err(_)) => {
+                                    assert!(until <= self.now, "refused before its deadline");
+                                    again = true;
+                                }
                                 None => self.places.push(place),
                             }
                         }
