@@ -2,14 +2,18 @@
 
 use std::sync::MutexGuard;
 
+use http::header::{ACCEPT, ACCEPT_LANGUAGE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::areas::{Deed, Known};
 use super::holdings::Holdings;
 use super::settings::{Key, KeyKind};
 use super::text::{Query, segments};
-use super::{Instance, answer, bearer, files, hold, lists, mcp, query, scim, writes};
+use super::{
+    Instance, answer, bearer, bodies, files, generic, hold, lists, mcp, query, scim, writes,
+};
 use crate::base::Body;
 
 /// One authenticated request whose body has been read.
@@ -22,13 +26,17 @@ pub(super) struct Call<'a> {
     pub(super) document: &'a Value,
     /// The membership for which the key acts, where the call names one.
     pub(super) acting_for: Option<String>,
+    /// The endpoint, where the fake knows it.
+    pub(super) known: Option<Known>,
+    /// The revision of what it shows, as it was when the call came.
+    revision: Option<u64>,
 }
 
 /// Whether a path lies behind the check of the bearer.
 pub(super) fn is_guarded(path: &str) -> bool {
-    ["/api/v1", "/api/v2", "/api/unstable", "/api/scim", "/mcp"]
+    ["/api/v1", "/api/v2", "/api/unstable", "/api/scim", "/mcp", "/embed/sso", "/openapi.json"]
         .iter()
-        .any(|prefix| path.starts_with(prefix))
+        .any(|prefix| path.get(..prefix.len()).is_some_and(|p| p.eq_ignore_ascii_case(prefix)))
 }
 
 /// Whether a request brings a file.
@@ -43,7 +51,10 @@ pub(super) async fn answer(
     head: &Parts,
     document: &Value,
 ) -> Response<Body> {
-    let path = segments(head.uri.path());
+    // HEAD is GET without the body, which hyper leaves out.
+    let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+    let known = Known::find(method, head.uri.path());
+    let path = known.as_ref().map_or_else(|| segments(head.uri.path()), |one| one.path.clone());
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let query = Query::read(head.uri.query());
     // These two do not know `userId`.
@@ -52,11 +63,13 @@ pub(super) async fn answer(
         _ => bearer::acting_for(key, &query, document, &hold(&omni.holdings)),
     };
     let call = match acting_for {
-        Ok(acting_for) => Call { omni, head, key, query, document, acting_for },
+        Ok(acting_for) => {
+            let area = known.as_ref().and_then(Known::shows);
+            let revision = area.map(|area| hold(&omni.holdings).revisions.of(area));
+            Call { omni, head, key, query, document, acting_for, known, revision }
+        }
         Err(unfit) => return unfit.answer(),
     };
-    // HEAD is GET without the body, which hyper leaves out.
-    let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
     let mut answer = match path[..] {
         ["api", "scim", "v2", ref rest @ ..] => scim::answer(&call, method, rest),
         ["api", "v1", "query", "run"] if *method == Method::POST => query::run(&call).await,
@@ -64,15 +77,28 @@ pub(super) async fn answer(
         ["mcp", "https"] => mcp::answer(&call, method),
         ["api", "v1", ref rest @ ..] if *method == Method::GET => call.read(rest),
         ["api", "v1", ref rest @ ..] => call.write(method, rest),
-        _ => answer::not_found(),
+        _ => generic::answer(&call),
     };
+    if let Some(Known { deed: Deed::Change(areas), .. }) = call.known
+        && answer.status().is_success()
+    {
+        hold(&omni.holdings).revisions.raise(areas);
+    }
     let owner = HeaderValue::from_str(key.owner());
     answer.headers_mut().extend(owner.ok().map(|owner| (OWNER, owner)));
+    let accept = head.headers.get(ACCEPT).cloned();
+    answer.headers_mut().extend(accept.map(|accept| (ASKED, accept)));
     answer
 }
 
+/// The largest body that a read is padded to.
+const MAX_PADDED: usize = 64 * 1024 * 1024;
+
 /// Names the key's owner, so that a test can see whose answer it got.
 const OWNER: http::HeaderName = http::HeaderName::from_static("x-fake-owner");
+
+/// Repeats the `Accept` that the call was made with.
+const ASKED: http::HeaderName = http::HeaderName::from_static("x-fake-accept");
 
 impl Call<'_> {
     fn read(&self, rest: &[&str]) -> Response<Body> {
@@ -99,8 +125,8 @@ impl Call<'_> {
             ["users", "email-only"] => lists::email_only(self),
             ["api-keys"] => lists::api_keys(self),
             ["api-keys", id] => match self.api_keys().iter().find(|key| key["id"] == id) {
-                Some(key) => answer::json(StatusCode::OK, key),
-                None => answer::detail(StatusCode::NOT_FOUND, "API key not found"),
+                Some(key) => self.shown(key),
+                None => generic::missing(self, id, "API key not found"),
             },
             ["labels"] => lists::labels(self),
             ["labels", name] => writes::label(self, name),
@@ -108,8 +134,8 @@ impl Call<'_> {
             ["connection-environments"] => lists::environments(self),
             ["user-attributes"] => lists::attributes(self),
             ["dashboards", identifier, "download", _] => files::download(self, identifier),
-            ["dashboards", _, "download", job, "status"] => files::status(job),
-            _ => answer::not_found(),
+            ["dashboards", _, "download", job, "status"] => files::status(self, job),
+            _ => generic::answer(self),
         }
     }
 
@@ -131,7 +157,7 @@ impl Call<'_> {
             ("DELETE", ["uploads", id]) => writes::delete_upload(self, id),
             ("POST", ["dashboards", _, "download"]) => files::order(self),
             ("POST", ["models", model, "suggestions", "generate"]) => writes::suggest(self, model),
-            _ => answer::not_found(),
+            _ => generic::answer(self),
         }
     }
 
@@ -148,6 +174,33 @@ impl Call<'_> {
             record["actingFor"] = user.as_str().into();
         }
         record
+    }
+
+    /// What a read shows: signed, with the revision of its area, and with what it was asked with.
+    ///
+    /// `?bytes=N` pads the body to N bytes; `?chunked` sends it without its length.
+    pub(super) fn shown(&self, record: &Value) -> Response<Body> {
+        let mut document = self.signed(record);
+        if let Some(revision) = self.revision {
+            document["revision"] = revision.into();
+        }
+        for (member, field) in [("asked", ACCEPT), ("language", ACCEPT_LANGUAGE)] {
+            let mut values = self.head.headers.get_all(field).iter().peekable();
+            if values.peek().is_some() {
+                let texts = values.map(|value| String::from_utf8_lossy(value.as_bytes()));
+                document[member] = texts.collect::<Vec<_>>().join(", ").into();
+            }
+        }
+        match self.query.get("bytes").map(str::parse) {
+            None => {}
+            Some(Ok(bytes)) if bytes <= MAX_PADDED => bodies::pad(&mut document, bytes),
+            Some(_) => return answer::detail(StatusCode::BAD_REQUEST, "bytes: not a fit number"),
+        }
+        let mut answer = answer::json(StatusCode::OK, &document);
+        if self.query.names().any(|name| name == "chunked") {
+            *answer.body_mut() = bodies::undeclared(document.to_string());
+        }
+        answer
     }
 
     /// The keys as the list of keys shows them.
@@ -178,6 +231,6 @@ impl Call<'_> {
         let document = json!({
             "keyScope": scope, "orgRole": role, "membershipId": membership, "rolesByModel": {},
         });
-        answer::with_cookie(answer::json(StatusCode::OK, &self.signed(&document)))
+        answer::with_cookie(self.shown(&document))
     }
 }

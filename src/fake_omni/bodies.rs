@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use serde_json::Value;
 use tokio::time::sleep;
 
 use super::faults::HungUp;
@@ -30,6 +31,22 @@ pub(super) fn file(bytes: u64) -> Body {
         let next = PIECE.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         (next > 0).then(|| (Ok(PIECE.slice(..next)), left - next as u64))
     }))
+}
+
+/// Makes a JSON object as long as this, with a member that says nothing; one that is longer stays.
+pub(super) fn pad(document: &mut Value, bytes: usize) {
+    document["padding"] = "".into();
+    let missing = bytes.saturating_sub(document.to_string().len());
+    document["padding"] = "x".repeat(missing).into();
+}
+
+/// Sends a text without saying how long it is.
+pub(super) fn undeclared(text: String) -> Body {
+    let chunks = stream::unfold(Bytes::from(text), |mut left| async move {
+        let next = left.split_to(left.len().min(PIECE.len()));
+        (!next.is_empty()).then_some((Ok(next), left))
+    });
+    from_stream(chunks)
 }
 
 /// Sends the first chunk at once and each other after its own pause.

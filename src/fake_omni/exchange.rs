@@ -37,7 +37,12 @@ pub(super) async fn serve(
     {
         return Ok(answer);
     }
-    let answer = answer::finish(apply(omni, &head, &bearer, body, number).await, &head.headers);
+    let mut answer = apply(omni, &head, &bearer, body, number).await;
+    // Before, so that a condition meets our own tag; again after, in place of what all answers bear.
+    let own = hold(&omni.fields).of(head.uri.path());
+    own.put(answer.headers_mut());
+    let mut answer = answer::finish(answer, &head.headers);
+    own.put(answer.headers_mut());
     match fault {
         Some(fault) => fault.spoil(answer).await,
         None => Ok(answer),
@@ -71,7 +76,7 @@ fn arrive(
     let mut front = hold(&omni.front);
     let at = Instant::now();
     let passes = front.gate.admit((authorizations > 0).then_some(&value), at);
-    let strike = || hold(&omni.rules).strike(&head.method, head.uri.path(), owner.as_deref(), at);
+    let strike = || hold(&omni.rules).strike(&head.method, &head.uri, owner.as_deref(), at);
     let fault = passes.then(strike).flatten();
     let verdict = match (passes, &fault) {
         (false, _) => Verdict::Limited,
@@ -119,8 +124,14 @@ async fn apply(
         let body = body.to_bytes();
         let digest = note_body(omni, number, &body);
         let document = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        sleep(omni.settings.answer_time).await;
+        // A read is slow after it has looked, so that what it brings may be old by then.
+        if !head.method.is_safe() {
+            sleep(omni.settings.answer_time).await;
+        }
         let answer = api::answer(omni, key, head, &document).await;
+        if head.method.is_safe() {
+            sleep(omni.settings.answer_time).await;
+        }
         (answer, named(&document).or(Some(digest)))
     };
     if !head.method.is_safe() && answer.status().is_success() {

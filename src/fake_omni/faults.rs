@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, LOCATION};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use tokio::time::Instant;
 
+use super::held::Hold;
 use super::settings::{Refusal, RetryAfter};
 use super::{answer, bodies};
 use crate::base::Body;
@@ -22,6 +24,9 @@ pub enum Fault {
     Reset(Reset),
     /// Holds the head back for so long. The request has taken effect by then.
     SlowHead(Duration),
+    /// Holds the head back until the test lets go. The request has taken effect by then, and what
+    /// the answer shows is what there was when the request came.
+    Hold(Hold),
     /// Sends the body in pieces of so many bytes, with a pause before each.
     SlowBody {
         /// Bytes in a piece.
@@ -58,6 +63,7 @@ pub struct Rule {
     fault: Fault,
     method: Option<Method>,
     path: Option<String>,
+    target: Option<String>,
     owner: Option<String>,
     skip: usize,
     times: Option<usize>,
@@ -72,6 +78,7 @@ impl Rule {
             fault,
             method: None,
             path: None,
+            target: None,
             owner: None,
             skip: 0,
             times: None,
@@ -88,6 +95,11 @@ impl Rule {
     /// Only requests whose path begins like this.
     pub fn path(self, prefix: &str) -> Self {
         Self { path: Some(prefix.to_owned()), ..self }
+    }
+
+    /// Only requests of exactly this path and query.
+    pub fn target(self, target: &str) -> Self {
+        Self { target: Some(target.to_owned()), ..self }
     }
 
     /// Only requests with a key of this owner.
@@ -110,9 +122,11 @@ impl Rule {
         Self { lasting: Some(time), ..self }
     }
 
-    fn matches(&self, method: &Method, path: &str, owner: Option<&str>) -> bool {
+    fn matches(&self, method: &Method, target: &Uri, owner: Option<&str>) -> bool {
+        let whole = target.path_and_query().map(PathAndQuery::as_str);
         self.method.as_ref().is_none_or(|wanted| wanted == method)
-            && self.path.as_ref().is_none_or(|prefix| path.starts_with(prefix))
+            && self.path.as_ref().is_none_or(|prefix| target.path().starts_with(prefix))
+            && self.target.as_deref().is_none_or(|wanted| whole == Some(wanted))
             && self.owner.as_ref().is_none_or(|wanted| owner == Some(wanted))
     }
 
@@ -138,13 +152,13 @@ impl Rules {
     pub(super) fn strike(
         &mut self,
         method: &Method,
-        path: &str,
+        target: &Uri,
         owner: Option<&str>,
         now: Instant,
     ) -> Option<Fault> {
         self.0.retain(|rule| !rule.spent(now));
         for rule in &mut self.0 {
-            if !rule.matches(method, path, owner) {
+            if !rule.matches(method, target, owner) {
                 continue;
             }
             if rule.skip > 0 {
@@ -186,6 +200,7 @@ impl Fault {
             Self::Reset(Reset::OnArrival) => return Err(HungUp),
             Self::Reset(Reset::BeforeHead | Reset::AfterHead | Reset::MidBody)
             | Self::SlowHead(_)
+            | Self::Hold(_)
             | Self::SlowBody { .. } => return Ok(None),
         }))
     }
@@ -201,6 +216,10 @@ impl Fault {
             }
             Self::SlowHead(delay) => {
                 tokio::time::sleep(delay).await;
+                Ok(answer)
+            }
+            Self::Hold(hold) => {
+                hold.pass().await;
                 Ok(answer)
             }
             Self::SlowBody { piece, pause } => {
@@ -229,7 +248,7 @@ mod tests {
     use super::*;
 
     fn strikes(rules: &mut Rules, method: &Method, path: &str) -> bool {
-        rules.strike(method, path, Some("ada"), Instant::now()).is_some()
+        rules.strike(method, &path.parse().unwrap(), Some("ada"), Instant::now()).is_some()
     }
 
     #[test]

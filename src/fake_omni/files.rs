@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::api::Call;
-use super::holdings::Kind;
+use super::holdings::{self, Kind};
 use super::log::BodySeen;
 use super::text::hexadecimal;
-use super::{Instance, answer, bodies, hold};
+use super::{Instance, answer, bodies, hold, paths};
 use crate::base::Body;
 
 /// Starts to make a dashboard's file.
@@ -20,8 +20,8 @@ pub(super) fn order(call: &Call<'_>) -> Response<Body> {
 }
 
 /// A file is always ready.
-pub(super) fn status(job: &str) -> Response<Body> {
-    answer::json(StatusCode::OK, &json!({ "job_id": job, "status": "COMPLETE" }))
+pub(super) fn status(call: &Call<'_>, job: &str) -> Response<Body> {
+    call.shown(&json!({ "job_id": job, "status": "COMPLETE" }))
 }
 
 /// Sends a file of `?bytes=N`, or of the size that the settings say; see [`super::pattern`].
@@ -74,10 +74,8 @@ pub(super) async fn upload(
 fn record(omni: &Instance, bytes: u64) -> Value {
     let mut holdings = hold(&omni.holdings);
     let id = holdings.fresh(Kind::Upload);
-    holdings.uploads.push(json!({
-        "id": id, "file_name": "upload.csv", "size_bytes": bytes, "view_name": "upload",
-        "created_at": "2026-01-15T10:00:00.000Z", "updated_at": "2026-01-15T10:00:00.000Z",
-    }));
+    holdings.uploads.push(holdings::upload(&id, bytes));
+    holdings.revisions.raise(paths::UPLOAD);
     json!({
         "id": id, "fileName": "upload.csv", "viewName": "upload", "viewCreated": true,
         "truncated": false, "sizeBytes": bytes,

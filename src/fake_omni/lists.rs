@@ -11,6 +11,8 @@ use crate::base::Body;
 /// A list that is read page by page.
 #[derive(Debug)]
 struct Paged {
+    /// The member that holds the page.
+    member: &'static str,
     /// The member by which records are ordered and from which the cursor is made.
     key: &'static str,
     cursor: Cursor,
@@ -44,8 +46,14 @@ const MODEL_PARAMETERS: &[&str] = &[
     "sortField",
 ];
 
-const PLAIN: Paged =
-    Paged { key: "id", cursor: Cursor::Opaque, max_page: 100, filters: &[], strict: None };
+const PLAIN: Paged = Paged {
+    member: "records",
+    key: "id",
+    cursor: Cursor::Opaque,
+    max_page: 100,
+    filters: &[],
+    strict: None,
+};
 const FOLDERS: Paged = Paged { filters: &[("path", "path"), ("ownerId", "ownerId")], ..PLAIN };
 const DOCUMENTS: Paged = Paged { key: "identifier", filters: &[("folderId", "folderId")], ..PLAIN };
 const MODELS: Paged = Paged {
@@ -55,6 +63,7 @@ const MODELS: Paged = Paged {
 };
 const CONTENT: Paged = Paged { key: "key", ..PLAIN };
 const EMAIL_ONLY: Paged = Paged {
+    member: "records",
     key: "email",
     cursor: Cursor::Plain,
     max_page: 20,
@@ -114,10 +123,15 @@ pub(super) fn attributes(call: &Call<'_>) -> Response<Body> {
     whole(call, "records", &call.holdings().attributes)
 }
 
+/// A list behind a cursor of which no more is known than the member that holds its records.
+pub(super) fn pages(call: &Call<'_>, member: &'static str, records: &[Value]) -> Response<Body> {
+    Paged { member, ..PLAIN }.page(call, records)
+}
+
 /// A list that is not paged.
-fn whole(call: &Call<'_>, member: &str, records: &[Value]) -> Response<Body> {
+pub(super) fn whole(call: &Call<'_>, member: &str, records: &[Value]) -> Response<Body> {
     let records: Vec<Value> = records.iter().map(|record| call.signed(record)).collect();
-    answer::with_cookie(answer::json(StatusCode::OK, &json!({ member: records })))
+    answer::with_cookie(call.shown(&json!({ member: records })))
 }
 
 impl Paged {
@@ -167,9 +181,9 @@ impl Paged {
                 "hasNextPage": more, "nextCursor": next,
                 "pageSize": size, "totalRecords": wanted.len(),
             },
-            "records": records,
+            self.member: records,
         });
-        answer::with_cookie(answer::json(StatusCode::OK, &document))
+        answer::with_cookie(call.shown(&document))
     }
 
     fn key_of<'a>(&self, record: &'a Value) -> &'a str {

@@ -24,16 +24,21 @@
 
 mod answer;
 mod api;
+mod areas;
 mod bearer;
 mod bodies;
 mod exchange;
 mod faults;
+mod fields;
 mod files;
+mod generic;
+mod held;
 mod holdings;
 mod limit;
 mod lists;
 mod log;
 mod mcp;
+mod paths;
 mod query;
 mod scim;
 mod settings;
@@ -45,6 +50,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -55,13 +61,16 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use areas::{made_up, reads, write_body, writes};
 pub use bodies::pattern;
 pub use faults::{Fault, Reset, Rule};
+pub use held::Hold;
 pub use limit::{Algorithm, Limit, Meter};
 pub use log::{Arrival, BodySeen, Sender, Verdict};
 pub use settings::{Key, KeyKind, Refusal, RetryAfter, Settings, Standing};
 
 use faults::Rules;
+use fields::Fields;
 use holdings::Holdings;
 use limit::Gate;
 use log::Log;
@@ -77,6 +86,7 @@ struct Instance {
     front: Mutex<Front>,
     arrived: Notify,
     rules: Mutex<Rules>,
+    fields: Mutex<Fields>,
     holdings: Mutex<Holdings>,
     connections: AtomicU64,
 }
@@ -99,7 +109,8 @@ impl FakeOmni {
             }),
             arrived: Notify::new(),
             rules: Mutex::new(Rules::default()),
-            holdings: Mutex::new(Holdings::new(settings.seed)),
+            fields: Mutex::new(Fields::default()),
+            holdings: Mutex::new(Holdings::new(settings.seed, settings.records)),
             connections: AtomicU64::new(0),
             settings,
         }))
@@ -148,9 +159,23 @@ impl FakeOmni {
         hold(&self.0.rules).push(rule);
     }
 
-    /// Drops every rule.
+    /// Gives this field to every answer of the application whose path begins like this, in place of
+    /// its own. Given twice, it comes twice.
+    ///
+    /// It counts for conditions too: an `If-None-Match` with this `ETag` is answered 304.
+    pub fn set_field(&self, prefix: &str, name: HeaderName, value: HeaderValue) {
+        hold(&self.0.fields).push(prefix, name, Some(value));
+    }
+
+    /// Takes this field from every answer of the application whose path begins like this.
+    pub fn drop_field(&self, prefix: &str, name: HeaderName) {
+        hold(&self.0.fields).push(prefix, name, None);
+    }
+
+    /// Drops every rule, and what was said of fields. What is held stays held.
     pub fn heal(&self) {
         hold(&self.0.rules).clear();
+        hold(&self.0.fields).clear();
     }
 
     /// The last [`Settings::keep_arrivals`] arrivals, oldest first.

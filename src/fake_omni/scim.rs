@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 use super::api::Call;
 use super::holdings::Kind;
 use super::settings::KeyKind;
-use super::{answer, writes};
+use super::{answer, generic, writes};
 use crate::base::Body;
+
+const MISSING: &str = "Resource not found";
 
 /// Answers below `/api/scim/v2`. `rest` is what follows; its collection's letter case is free.
 pub(super) fn answer(call: &Call<'_>, method: &Method, rest: &[&str]) -> Response<Body> {
@@ -22,22 +24,19 @@ pub(super) fn answer(call: &Call<'_>, method: &Method, rest: &[&str]) -> Respons
     match (method.as_str(), collection.to_ascii_lowercase().as_str(), rest) {
         ("GET", "users", []) => list(call, &call.holdings().users),
         ("GET", "groups", []) => list(call, &call.holdings().groups),
-        ("GET", "users", [id]) => one(call, &call.holdings().users, id),
-        ("GET", "groups", [id]) => one(call, &call.holdings().groups, id),
-        ("GET", "embed", [users]) if users.eq_ignore_ascii_case("users") => list(call, &[]),
         ("POST", "users", []) => create(call),
         ("DELETE", "users", [id]) => {
-            let mut holdings = call.holdings();
-            match writes::remove(&mut holdings.users, "id", id) {
+            let removed = writes::remove(&mut call.holdings().users, "id", id);
+            match removed {
                 Some(_) => answer::empty(StatusCode::NO_CONTENT),
-                None => missing(id),
+                None => generic::missing(call, id, MISSING),
             }
         }
-        _ => answer::not_found(),
+        _ => generic::answer(call),
     }
 }
 
-fn list(call: &Call<'_>, records: &[Value]) -> Response<Body> {
+pub(super) fn list(call: &Call<'_>, records: &[Value]) -> Response<Body> {
     let number = |name, default| match call.query.get(name).map(str::parse::<f64>) {
         None => Some(default),
         // A number below the least legal value counts as that value (RFC 7644 section 3.4.2.4).
@@ -60,7 +59,7 @@ fn list(call: &Call<'_>, records: &[Value]) -> Response<Body> {
         "totalResults": wanted.len(), "startIndex": first + 1, "itemsPerPage": page.len(),
         "Resources": page,
     });
-    answer::json(StatusCode::OK, &document)
+    call.shown(&document)
 }
 
 /// `userName eq "…"` and `userName co "…"`.
@@ -78,17 +77,6 @@ fn read_filter(text: &str) -> Option<impl Fn(&Value) -> bool> {
         let text = record[member.as_str()].as_str().unwrap_or_default();
         if contains { text.contains(&value) } else { text == value }
     })
-}
-
-fn one(call: &Call<'_>, records: &[Value], id: &str) -> Response<Body> {
-    match records.iter().find(|record| record["id"] == id) {
-        Some(record) => answer::json(StatusCode::OK, &call.signed(record)),
-        None => missing(id),
-    }
-}
-
-fn missing(id: &str) -> Response<Body> {
-    answer::detail(StatusCode::NOT_FOUND, &format!("Resource {id} not found"))
 }
 
 fn create(call: &Call<'_>) -> Response<Body> {

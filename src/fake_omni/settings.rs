@@ -19,7 +19,11 @@ pub struct Settings {
     pub refusal: Refusal,
     /// Makes the ids: instances of different seeds share none.
     pub seed: u64,
-    /// The time between a request and the head of its answer.
+    /// How many records each list holds at first, labels and keys excepted, in place of its own
+    /// number. Content is the documents and the folders together.
+    pub records: Option<u64>,
+    /// The time between a request and the head of its answer. What a read shows is settled before,
+    /// what a write does takes effect after it.
     pub answer_time: Duration,
     /// The time between two chunks of an NDJSON or server-sent-events answer.
     pub pace: Duration,
@@ -47,6 +51,7 @@ impl Default for Settings {
             limit: Limit::default(),
             refusal: Refusal::default(),
             seed: 0,
+            records: None,
             answer_time: Duration::ZERO,
             pace: Duration::from_millis(20),
             query_time: Duration::from_millis(100),

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::base::Body;
 
+mod cache;
+
 /// A client on one connection.
 struct Client {
     send: SendRequest<Body>,

@@ -5,10 +5,12 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::answer;
 use super::api::Call;
 use super::holdings::{self, Kind};
+use super::{answer, generic};
 use crate::base::Body;
+
+const NO_DOCUMENT: &str = "Document not found";
 
 /// Takes the record whose member has this value out of a list.
 pub(super) fn remove(records: &mut Vec<Value>, member: &str, value: &str) -> Option<Value> {
@@ -18,7 +20,7 @@ pub(super) fn remove(records: &mut Vec<Value>, member: &str, value: &str) -> Opt
 
 pub(super) fn label(call: &Call<'_>, name: &str) -> Response<Body> {
     match call.holdings().counted_labels().iter().find(|label| label["name"] == name) {
-        Some(label) => answer::json(StatusCode::OK, &call.signed(label)),
+        Some(label) => call.shown(label),
         None => no_label(),
     }
 }
@@ -86,7 +88,8 @@ pub(super) fn tag(call: &Call<'_>, identifier: &str, name: &str, on: bool) -> Re
     }
     let mut documents = holdings.documents.iter_mut();
     let Some(document) = documents.find(|document| document["identifier"] == identifier) else {
-        return answer::detail(StatusCode::NOT_FOUND, "Document not found");
+        drop(holdings);
+        return generic::missing(call, identifier, NO_DOCUMENT);
     };
     if let Some(labels) = document["labels"].as_array_mut() {
         labels.retain(|label| label != name);
@@ -116,14 +119,20 @@ pub(super) fn delete_folder(call: &Call<'_>, id: &str) -> Response<Body> {
     if holdings.documents.iter().any(within) && call.query.get("force").is_none() {
         return answer::detail(StatusCode::BAD_REQUEST, "Folder contains documents");
     }
-    removed(remove(&mut holdings.folders, "id", id), "Folder not found")
+    let found = remove(&mut holdings.folders, "id", id);
+    drop(holdings);
+    removed(call, id, found, "Folder not found")
 }
 
 pub(super) fn document(call: &Call<'_>, identifier: &str) -> Response<Body> {
-    let holdings = call.holdings();
-    match holdings.documents.iter().find(|document| document["identifier"] == identifier) {
-        Some(document) => answer::json(StatusCode::OK, &call.signed(document)),
-        None => answer::detail(StatusCode::NOT_FOUND, "Document not found"),
+    let found = {
+        let holdings = call.holdings();
+        let mut documents = holdings.documents.iter();
+        documents.find(|document| document["identifier"] == identifier).cloned()
+    };
+    match found {
+        Some(document) => call.shown(&document),
+        None => generic::missing(call, identifier, NO_DOCUMENT),
     }
 }
 
@@ -132,8 +141,7 @@ pub(super) fn create_document(call: &Call<'_>) -> Response<Body> {
         return answer::detail(StatusCode::BAD_REQUEST, "name: Required");
     };
     let mut holdings = call.holdings();
-    let number = holdings.fresh_number();
-    let mut document = holdings::document(call.omni.settings.seed, number);
+    let mut document = holdings.fresh_document();
     document["name"] = name.into();
     document["labels"] = json!([]);
     holdings.documents.push(document.clone());
@@ -142,18 +150,18 @@ pub(super) fn create_document(call: &Call<'_>) -> Response<Body> {
 
 pub(super) fn delete_document(call: &Call<'_>, identifier: &str) -> Response<Body> {
     let found = remove(&mut call.holdings().documents, "identifier", identifier);
-    removed(found, "Document not found")
+    removed(call, identifier, found, NO_DOCUMENT)
 }
 
 pub(super) fn delete_upload(call: &Call<'_>, id: &str) -> Response<Body> {
     let found = remove(&mut call.holdings().uploads, "id", id);
-    removed(found, "Upload not found or already deleted")
+    removed(call, id, found, "Upload not found or already deleted")
 }
 
-fn removed(found: Option<Value>, otherwise: &str) -> Response<Body> {
+fn removed(call: &Call<'_>, id: &str, found: Option<Value>, otherwise: &str) -> Response<Body> {
     match found {
         Some(_) => answer::json(StatusCode::OK, &json!({ "success": true })),
-        None => answer::detail(StatusCode::NOT_FOUND, otherwise),
+        None => generic::missing(call, id, otherwise),
     }
 }
 
@@ -161,7 +169,7 @@ fn removed(found: Option<Value>, otherwise: &str) -> Response<Body> {
 pub(super) fn suggest(call: &Call<'_>, model: &str) -> Response<Body> {
     let now = Instant::now();
     let mut holdings = call.holdings();
-    if !holdings.models.iter().any(|known| known["id"] == model) {
+    if holdings::is_ours(model) && !holdings.models.iter().any(|known| known["id"] == model) {
         return answer::detail(StatusCode::NOT_FOUND, "Model not found");
     }
     let cooldown = call.omni.settings.suggestions_cooldown;
