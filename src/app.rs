@@ -16,11 +16,12 @@ use tracing::{info, warn};
 
 use crate::admin::{Admin, Reason, Role};
 use crate::base::{Body, Peer};
+use crate::cache::Cache;
 use crate::caller::{CallerSettings, Callers};
 use crate::config::Config;
 use crate::credential::{Credentials, OpenError, State};
 use crate::net::{Dial, RootsError};
-use crate::proxy::{Custody, Plan, PlanError, Proxy};
+use crate::proxy::{Custody, Neighbours, Plan, PlanError, Proxy};
 use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
 use crate::shape::{CallerRules, Key, Shaper, ShaperSettings, StateError, StatePlace};
 use crate::telemetry::{BudgetGauges, Gauges, Metrics};
@@ -74,6 +75,8 @@ pub struct Rooms {
     pub proxy: Arc<Proxy>,
     /// The budgets.
     pub shaper: Arc<Shaper>,
+    /// The answers that are kept.
+    pub cache: Arc<Cache>,
     /// The keys.
     pub credentials: Arc<Credentials>,
     /// Whether they are still good.
@@ -101,7 +104,8 @@ impl Rooms {
             None => Upstream::new(config.upstream.clone())?,
         };
         let metrics = Arc::new(Metrics::new());
-        let plan = Plan::new(config.routes.clone(), &credentials, &shaper, &metrics)?;
+        let cache = Arc::new(Cache::new(config.cache.clone()));
+        let plan = Plan::new(config.routes.clone(), &credentials, &shaper, &cache, &metrics)?;
         let callers = Callers::new(config.callers.clone());
         let upstream = Arc::new(upstream);
         let custody = Arc::new(Custody::new(
@@ -111,10 +115,16 @@ impl Rooms {
             upstream.clone(),
             metrics.clone(),
         ));
-        let (queue, counted, kept) = (shaper.clone(), metrics.clone(), custody.clone());
-        let proxy = Proxy::new(plan, callers, queue, upstream, counted, config.replay, kept);
+        let neighbours = Neighbours {
+            shaper: shaper.clone(),
+            upstream,
+            custody: custody.clone(),
+            cache: cache.clone(),
+            metrics: metrics.clone(),
+        };
+        let proxy = Proxy::new(plan, callers, neighbours, config.replay);
         let (proxy, credentials) = (Arc::new(proxy), Arc::new(credentials));
-        Ok(Self { proxy, shaper, credentials, custody, metrics })
+        Ok(Self { proxy, shaper, cache, credentials, custody, metrics })
     }
 
     /// Answers one request.
@@ -164,6 +174,8 @@ impl Rooms {
                 .map(|one| (one.id().clone(), one.state().as_str(), one.age()))
                 .collect(),
             connections,
+            cache_bytes: self.cache.bytes(),
+            cache_entries: self.cache.entries(),
         }
     }
 }
@@ -295,6 +307,8 @@ impl Gateway {
             let _ = operator.await;
         }
         let _ = keys.await;
+        // Before the ledger is closed: nothing may be sent that it does not know of.
+        rooms.proxy.end_fetches().await;
         rooms.shaper.close();
     }
 

@@ -1,6 +1,7 @@
 //! What operators ask: is it alive, is it ready, what does it count; and what they tell it to do.
 
 mod guard;
+mod purge;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::base::{Body, CredentialId, Peer};
+use crate::base::{Body, CredentialId, Peer, RouteId};
 
 /// Where operators connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +84,20 @@ pub enum NoAnswer {
     },
 }
 
+/// What was kept and is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// How many answers, where they were counted.
+    pub entries: Option<u64>,
+}
+
+/// There is no such route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSuchRoute {
+    /// Those that there are.
+    pub known: Vec<RouteId>,
+}
+
 /// Why calls, or some of them, would not be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -105,6 +120,12 @@ pub trait Desk: Send + Sync + 'static {
 
     /// Asks Omni whether a key is good; costs one request.
     fn test_key(&self, id: CredentialId) -> BoxFuture<'static, Result<KeyAnswer, NoAnswer>>;
+
+    /// Forgets every answer that is kept, or those of one route.
+    ///
+    /// # Errors
+    /// There is no such route; nothing was forgotten.
+    fn purge(&self, route: Option<&RouteId>) -> Result<Purged, NoSuchRoute>;
 }
 
 /// Answers one listener's requests.
@@ -142,7 +163,9 @@ impl Admin {
             Page::Live | Page::Ready | Page::Metrics => {
                 (matches!(*request.method(), Method::GET | Method::HEAD), "GET, HEAD")
             }
-            Page::Reload | Page::Test(_) => (request.method() == Method::POST, "POST"),
+            Page::Reload | Page::Test(_) | Page::Purge => {
+                (request.method() == Method::POST, "POST")
+            }
         };
         if !fits {
             let detail = format!("Only {allowed}.");
@@ -162,6 +185,7 @@ impl Admin {
                 document(StatusCode::OK, &json!({ "credentials": all }))
             }
             Page::Test(id) => tested(&id, self.desk.test_key(id.clone()).await),
+            Page::Purge => purge::answer(request.uri().query(), &*self.desk),
         }
     }
 }
@@ -174,6 +198,7 @@ enum Page {
     Metrics,
     Reload,
     Test(CredentialId),
+    Purge,
 }
 
 impl Page {
@@ -183,6 +208,7 @@ impl Page {
             ("/readyz", _) => Some(Self::Ready),
             ("/metrics", _) => Some(Self::Metrics),
             ("/-/reload", Role::Operator) => Some(Self::Reload),
+            ("/-/cache/purge", Role::Operator) => Some(Self::Purge),
             (_, Role::Operator) => {
                 let name = path.strip_prefix("/-/credentials/")?.strip_suffix("/test")?;
                 Some(Self::Test(CredentialId::new(name)))
@@ -196,8 +222,8 @@ impl Role {
     fn pages(self) -> &'static str {
         match self {
             Self::Operator => {
-                "There are /livez, /readyz and /metrics here, and to POST to: /-/reload and \
-                 /-/credentials/NAME/test."
+                "There are /livez, /readyz and /metrics here, and to POST to: /-/reload, \
+                 /-/credentials/NAME/test, /-/cache/purge and /-/cache/purge?route=NAME."
             }
             Self::Probe => "There are /livez, /readyz and /metrics here.",
         }
@@ -283,153 +309,4 @@ fn problem(status: StatusCode, kind: &str, detail: &str) -> Response<Body> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use http_body_util::BodyExt;
-
-    use super::*;
-
-    struct Told {
-        reasons: Vec<Reason>,
-        reloads: AtomicUsize,
-    }
-
-    impl Desk for Told {
-        fn readiness(&self) -> Readiness {
-            let view = CredentialView {
-                id: CredentialId::new("org"),
-                state: "stale",
-                age: Some(Duration::from_secs(7)),
-                trouble: Some("/run/secrets/org is not there".to_owned()),
-            };
-            Readiness { reasons: self.reasons.clone(), credentials: vec![view] }
-        }
-
-        fn metrics(&self) -> String {
-            "# EOF\n".to_owned()
-        }
-
-        fn reload(&self) -> BoxFuture<'static, ()> {
-            self.reloads.fetch_add(1, Ordering::Relaxed);
-            Box::pin(std::future::ready(()))
-        }
-
-        fn test_key(&self, id: CredentialId) -> BoxFuture<'static, Result<KeyAnswer, NoAnswer>> {
-            let good = KeyAnswer {
-                status: 200,
-                accepted: true,
-                refused: false,
-                sha256: Some("01234567".to_owned()),
-                key_scope: Some("organization"),
-            };
-            let answer = if id.as_str() == "org" { Ok(good) } else { Err(NoAnswer::Unknown) };
-            Box::pin(std::future::ready(answer))
-        }
-    }
-
-    fn admin(role: Role, reasons: Vec<Reason>) -> Admin {
-        Admin::new(role, Arc::new(Told { reasons, reloads: AtomicUsize::new(0) }))
-    }
-
-    fn post(path: &str, fields: &[(&'static str, &'static str)]) -> Request<Body> {
-        let mut request = get(path, fields);
-        *request.method_mut() = Method::POST;
-        request
-    }
-
-    fn get(path: &str, fields: &[(&'static str, &'static str)]) -> Request<Body> {
-        let mut request = Request::get(path).body(Body::empty()).unwrap();
-        for (name, value) in fields {
-            request.headers_mut().append(*name, HeaderValue::from_static(value));
-        }
-        request
-    }
-
-    async fn ask(admin: &Admin, request: Request<Body>) -> (u16, String) {
-        let response = admin.answer(request, Peer::pipe()).await;
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(body.to_vec()).unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_gateway_that_cannot_serve_is_alive_and_not_ready() {
-        let missing = Reason::CredentialMissing(CredentialId::new("org"));
-        let admin = admin(Role::Operator, vec![missing]);
-        let local = [("host", "127.0.0.1:6663")];
-        assert_eq!(ask(&admin, get("/livez", &local)).await.0, 200);
-        let (status, body) = ask(&admin, get("/readyz", &local)).await;
-        assert_eq!(status, 503);
-        assert!(body.contains("credential-missing") && body.contains("org"), "{body}");
-        assert_eq!(ask(&admin, get("/metrics", &local)).await, (200, "# EOF\n".to_owned()));
-        assert_eq!(ask(&admin, get("/", &local)).await.0, 404);
-    }
-
-    #[tokio::test]
-    async fn a_web_page_gets_nothing_from_the_operators_listener() {
-        let admin = admin(Role::Operator, Vec::new());
-        for fields in [
-            &[("host", "evil.example")][..],
-            &[],
-            &[("host", "127.0.0.1"), ("host", "localhost")],
-            &[("host", "localhost"), ("origin", "https://evil.example")],
-            &[("host", "localhost"), ("origin", "null")],
-            &[("host", "localhost"), ("sec-fetch-site", "cross-site")],
-            &[("host", "localhost"), ("sec-fetch-site", "same-site")],
-            &[("host", "localhost.evil.example")],
-            &[("host", "10.0.0.1")],
-        ] {
-            assert_eq!(ask(&admin, get("/metrics", fields)).await.0, 403, "{fields:?}");
-        }
-        for fields in [
-            &[("host", "localhost:6663")][..],
-            &[("host", "[::1]:6663")],
-            &[("host", "localhost:6663"), ("origin", "http://localhost:6663")],
-            &[("host", "127.0.0.1"), ("sec-fetch-site", "none")],
-        ] {
-            assert_eq!(ask(&admin, get("/metrics", fields)).await.0, 200, "{fields:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_kubelet_may_name_any_host() {
-        let admin = admin(Role::Probe, Vec::new());
-        assert_eq!(ask(&admin, get("/readyz", &[("host", "10.1.2.3:6662")])).await.0, 200);
-    }
-
-    #[tokio::test]
-    async fn only_a_post_to_the_operators_listener_changes_anything() {
-        let local = [("host", "127.0.0.1:6663")];
-        let reloads = |admin: &Arc<Told>| admin.reloads.load(Ordering::Relaxed);
-        let told = Arc::new(Told { reasons: Vec::new(), reloads: AtomicUsize::new(0) });
-        let operator = Admin::new(Role::Operator, told.clone());
-        let probe = Admin::new(Role::Probe, told.clone());
-        assert_eq!(ask(&operator, get("/-/reload", &local)).await.0, 405);
-        assert_eq!(ask(&operator, post("/metrics", &local)).await.0, 405);
-        assert_eq!(ask(&probe, post("/-/reload", &local)).await.0, 404);
-        assert_eq!(ask(&probe, post("/-/credentials/org/test", &local)).await.0, 404);
-        let foreign = [("host", "127.0.0.1:6663"), ("origin", "https://evil.example")];
-        assert_eq!(ask(&operator, post("/-/reload", &foreign)).await.0, 403);
-        assert_eq!(reloads(&told), 0);
-        let (status, body) = ask(&operator, post("/-/reload", &local)).await;
-        assert_eq!((status, reloads(&told)), (200, 1));
-        assert!(body.contains("is not there") && body.contains("\"age_s\":7"), "{body}");
-    }
-
-    #[tokio::test]
-    async fn a_place_is_named_to_operators_and_not_to_probes() {
-        let (_, body) = ask(&admin(Role::Probe, Vec::new()), get("/readyz", &[])).await;
-        assert!(body.contains("\"state\":\"stale\"") && !body.contains("/run"), "{body}");
-    }
-
-    #[tokio::test]
-    async fn a_key_is_tested_by_name() {
-        let admin = admin(Role::Operator, Vec::new());
-        let local = [("host", "localhost")];
-        let (status, body) = ask(&admin, post("/-/credentials/org/test", &local)).await;
-        assert_eq!(status, 200);
-        assert!(body.contains("\"accepted\":true"), "{body}");
-        assert_eq!(ask(&admin, post("/-/credentials/no/test", &local)).await.0, 404);
-    }
-}
+mod tests;

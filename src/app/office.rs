@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
 
-use crate::admin::{CredentialView, Desk, KeyAnswer, NoAnswer, Readiness, Reason};
+use crate::admin::{
+    CredentialView, Desk, KeyAnswer, NoAnswer, NoSuchRoute, Purged, Readiness, Reason,
+};
 use crate::app::Rooms;
-use crate::base::CredentialId;
+use crate::base::{CredentialId, RouteId};
 use crate::credential::{Credential, State};
 use crate::omni::KeyScope;
 use crate::proxy::WhoamiError;
@@ -53,6 +55,13 @@ impl Desk for Office {
                 }
             }
         })
+    }
+
+    fn purge(&self, route: Option<&RouteId>) -> Result<Purged, NoSuchRoute> {
+        match self.rooms.proxy.purge(route) {
+            Ok(entries) => Ok(Purged { entries: Some(entries) }),
+            Err(known) => Err(NoSuchRoute { known }),
+        }
     }
 }
 

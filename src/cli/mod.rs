@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command does")]
 
+mod cache;
 pub mod check;
 mod demo;
 mod online;
@@ -35,6 +36,8 @@ enum Command {
     Check(check::CheckArgs),
     /// See it work: a pretended Omni with the real limit, the gateway, and three callers.
     Demo(demo::DemoArgs),
+    /// Have the running gateway forget answers that it keeps.
+    Cache(cache::CacheArgs),
     /// Keep secrets in an encrypted file: make it, fill it, rotate, export.
     Vault(vault::VaultArgs),
 }
@@ -52,6 +55,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Cache(args) => cache::run(args),
         Command::Vault(args) => vault::run(args),
     }
 }

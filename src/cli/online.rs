@@ -71,13 +71,7 @@ impl<'a> Asker<'a> {
                  the gateway",
                 config.state_dir.display()
             )),
-            Err(StartError::State(StateError::InUse { .. })) => {
-                let address = config.admin.listen;
-                let host = address.to_string();
-                let host = host.parse().map_err(|_| format!("{host} is no address"))?;
-                let dial = Dial::tcp(&address.ip().to_string(), address.port());
-                Ok(Self::Gateway(Client::new(dial, host, Limits::default())))
-            }
+            Err(StartError::State(StateError::InUse { .. })) => Ok(Self::Gateway(gateway(config)?)),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -100,7 +94,7 @@ impl<'a> Asker<'a> {
             Self::Here(config, shaper) => ask_here(config, shaper, credential).await,
             Self::Gateway(client) => {
                 let path = format!("/-/credentials/{}/test", credential.id);
-                let (status, body) = post(client, &path).await.map_err(unasked)?;
+                let (status, body) = tell(client, &path).await.map_err(unasked)?;
                 read(status, &body)
             }
         }
@@ -109,7 +103,7 @@ impl<'a> Asker<'a> {
     /// Has the running gateway look at all secrets again; nothing where none runs.
     pub(crate) async fn reload(&self) -> Result<(), String> {
         let Self::Gateway(client) = self else { return Ok(()) };
-        match post(client, "/-/reload").await? {
+        match tell(client, "/-/reload").await? {
             (StatusCode::OK, _) => Ok(()),
             (status, _) => {
                 Err(format!("the gateway that runs did not look at its secrets again ({status})"))
@@ -199,18 +193,42 @@ fn unasked(why: String) -> Untold {
     Untold { why, spent: false }
 }
 
-async fn post(client: &Client, path: &str) -> Result<(StatusCode, Value), String> {
+/// The gateway that a config's admin address leads to, whether it runs or not.
+///
+/// # Errors
+/// The address is none.
+pub(crate) fn gateway(config: &Config) -> Result<Client, String> {
+    let address = config.admin.listen;
+    let host = address.to_string();
+    let host = host.parse().map_err(|_| format!("{host} is no address"))?;
+    let dial = Dial::tcp(&address.ip().to_string(), address.port());
+    Ok(Client::new(dial, host, Limits::default()))
+}
+
+/// Tells a gateway's admin address to do something; what it says that is not JSON is null.
+///
+/// # Errors
+/// It does not answer within that time.
+pub(crate) async fn post(
+    client: &Client,
+    path: &str,
+    within: Duration,
+) -> Result<(StatusCode, Value), String> {
     let mut request = Request::new(Bytes::new());
     *request.method_mut() = Method::POST;
     *request.uri_mut() = path.parse().map_err(|_| format!("{path} is no path"))?;
-    let answer = client.send(request, GATEWAY_WITHIN).await;
-    let answer = answer.map_err(|error| {
+    let answer = client.send(request, within).await.map_err(|error| error.to_string())?;
+    let body = serde_json::from_slice(answer.body()).unwrap_or_default();
+    Ok((answer.status(), body))
+}
+
+/// The same for a gateway that is known to run.
+async fn tell(client: &Client, path: &str) -> Result<(StatusCode, Value), String> {
+    post(client, path, GATEWAY_WITHIN).await.map_err(|error| {
         format!(
             "a gateway uses the state folder, and does not answer on its admin address: {error}"
         )
-    })?;
-    let body = serde_json::from_slice(answer.body()).unwrap_or_default();
-    Ok((answer.status(), body))
+    })
 }
 
 fn read(status: StatusCode, body: &Value) -> Result<Told, Untold> {

@@ -15,8 +15,10 @@ use serde::Deserialize;
 use crate::config::at::{At, TextOr};
 use crate::config::units::{Period, Size};
 
+mod cache;
 mod vault;
 
+pub(super) use cache::{Cache, Kept};
 pub(super) use vault::{Auth, Backend, Method, Provider, Secret, Vault};
 
 type Named<T> = BTreeMap<At<String>, T>;
@@ -50,6 +52,9 @@ pub(super) struct File {
     /// How many requests may be sent; without any, one named `omni` with Omni's 60 a minute.
     #[serde(default)]
     pub(super) budgets: Named<Budget>,
+    /// How much is kept, over all routes.
+    #[serde(default)]
+    pub(super) cache: Cache,
     /// Which calls are made, and with which key.
     #[schemars(required, extend("x-add" = "[[routes]]\nname = \"all\"\npath = \"/{*rest}\"\ncredential = \"org\""))]
     pub(super) routes: Option<Vec<At<Route>>>,
@@ -301,6 +306,10 @@ pub(super) struct Route {
     pub(super) forward_headers: Vec<At<String>>,
     /// Whether its calls may act for other users than the key's: `deny`, `allow`, or for one alone.
     pub(super) impersonation: Option<At<TextOr<Pin>>>,
+    /// How its answers are kept; by default they are not.
+    pub(super) cache: Option<At<Kept>>,
+    /// Whether upstream says how long they are fresh, by RFC 9111, in place of `ttl`.
+    pub(super) respect_upstream: Option<At<bool>>,
 }
 
 /// The one user for whom a route's calls act.

@@ -19,6 +19,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::admin::AdminSettings;
+use crate::cache::CacheSettings;
 use crate::caller::CallerSettings;
 use crate::config::report::{Grade, Problems};
 use crate::config::resolve::{Notes, Surroundings};
@@ -55,6 +56,8 @@ pub struct Config {
     pub probes: Vec<Key>,
     /// The budgets.
     pub budgets: Vec<BudgetSettings>,
+    /// How much is kept, over all routes.
+    pub cache: CacheSettings,
     /// The routes, in the order of the file.
     pub routes: Vec<RouteSettings>,
     /// What is said.

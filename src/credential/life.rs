@@ -144,6 +144,11 @@ impl Credential {
         self.now.load().state()
     }
 
+    /// Which value it has now.
+    pub fn generation(&self) -> Generation {
+        self.now.load().generation()
+    }
+
     /// Whether it has a value, and upstream does not refuse it.
     pub fn is_usable(&self) -> bool {
         let now = self.now.load();

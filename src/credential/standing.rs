@@ -11,6 +11,13 @@ use super::token::Token;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u64);
 
+impl Generation {
+    /// Its number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// What is known of a credential now.
 #[derive(Clone, Debug)]
 pub(super) enum Standing {

@@ -13,12 +13,12 @@ use crate::credential::{Credential, Generation};
 use crate::omni;
 use crate::proxy::custody::Verdict;
 use crate::proxy::error::Error;
-use crate::proxy::exchange::Exchange;
 use crate::proxy::headers;
 use crate::proxy::peek::{Peeked, peek};
 use crate::proxy::plan::PlannedRoute;
 use crate::proxy::replay::Replay;
 use crate::proxy::retry::{self, Next};
+use crate::proxy::trail::Trail;
 use crate::proxy::{Proxy, Wait};
 use crate::shape::{Ask, Outcome, Permit, Place, Refused};
 use crate::telemetry::Retry;
@@ -65,22 +65,40 @@ enum End {
 }
 
 impl Proxy {
-    /// Waits for the call's turn and sends it, in the design's order: the bearer is at hand, the
-    /// connection is checked out, the permit is taken, the head is written. A call that the limit
-    /// refused waits again, in its old place; one that failed may be sent again.
+    /// Waits for the call's turn and sends it.
     pub(super) async fn attempt(
         &self,
         route: &Arc<PlannedRoute>,
         request: Request<Body>,
         wait: &Wait,
-        exchange: &mut Exchange,
+        trail: &mut Trail,
     ) -> Result<Response<Body>, Error> {
+        let place = self.line_up(route, wait)?;
+        self.travel(route, request, place, wait, trail).await
+    }
+
+    /// Takes a place in the queue.
+    pub(super) fn line_up(&self, route: &PlannedRoute, wait: &Wait) -> Result<Place, Error> {
         // A call whose keys are all missing must not wait a minute to learn it.
         route.any_bearer()?;
         // The queue hears of a key's first value a moment later than the key itself.
         self.custody.settle_all(route.credentials());
         let place = self.shaper.join(&wait.ask(route))?;
         route.retries().called(Instant::now());
+        Ok(place)
+    }
+
+    /// Waits for the turn of a place and sends its call, in the design's order: the bearer is at hand,
+    /// the connection is checked out, the permit is taken, the head is written. A call that the limit
+    /// refused waits again, in its old place; one that failed may be sent again.
+    pub(super) async fn travel(
+        &self,
+        route: &Arc<PlannedRoute>,
+        request: Request<Body>,
+        place: Place,
+        wait: &Wait,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Error> {
         let (head, body) = request.into_parts();
         let mut call = Call {
             route,
@@ -102,13 +120,14 @@ impl Proxy {
                 }
                 ready => ready?,
             };
-            exchange.granted(call.place.waited());
+            trail.granted(call.place.waited());
             // On the heap, so that a call which waits does not carry the room that sending takes.
-            let sending = Box::pin(self.send(&mut call, connection, permit, wait, exchange));
+            let sending = Box::pin(self.send(&mut call, connection, permit, wait, trail));
             match sending.await? {
                 End::Answer(answer) => return Ok(answer),
                 End::Again(after) => {
                     call.place.again();
+                    trail.waits_again();
                     tokio::time::sleep(after).await;
                 }
             }
@@ -148,7 +167,7 @@ impl Proxy {
         connection: Connection,
         permit: Permit,
         wait: &Wait,
-        exchange: &mut Exchange,
+        trail: &mut Trail,
     ) -> Result<End, Error> {
         let route = call.route;
         let credential = route.credential(permit.credential());
@@ -162,19 +181,20 @@ impl Proxy {
         // last, so that nothing the caller said can take it out again.
         let bearer = credential.bearer()?;
         headers::set_bearer(request.headers_mut(), bearer.field);
-        exchange.goes_with(credential.id());
+        trail.goes_with(credential.id(), bearer.generation);
+        trail.sends();
         let outcome = permit.outcome();
         let leave = Leave::new(Some(permit.expires()), move || permit.begin());
         let sent = Instant::now();
         let answer = self.upstream.send(connection, request, leave, route.response_timeout).await;
         let error = match answer {
             Ok(answer) => {
-                exchange.attempted(Some(answer.status()), sent.elapsed());
+                trail.attempted(Some(answer.status()), sent.elapsed());
                 call.tries += 1;
                 let sent = Sent { credential, generation: bearer.generation, outcome };
-                return self.read(call, answer, sent, wait, exchange).await;
+                return self.read(call, answer, sent, wait, trail).await;
             }
-            Err(SendError::NotBegun { .. }) => {
+            Err(SendError::NotBegun) => {
                 debug!(route = %route.id, "the connection was gone before the head was sent");
                 call.stale += 1;
                 let again = call.repeat(retry::Outcome::Stale);
@@ -184,7 +204,7 @@ impl Proxy {
             Err(error) => error,
         };
         drop(outcome);
-        exchange.attempted(None, sent.elapsed());
+        trail.attempted(None, sent.elapsed());
         call.tries += 1;
         let how = match error {
             SendError::Timeout { .. } => retry::Outcome::Silent,
@@ -200,7 +220,7 @@ impl Proxy {
         answer: Response<Body>,
         sent: Sent<'_>,
         wait: &Wait,
-        exchange: &mut Exchange,
+        trail: &mut Trail,
     ) -> Result<End, Error> {
         let Sent { credential, generation, outcome } = sent;
         let status = answer.status();
@@ -211,7 +231,7 @@ impl Proxy {
                 outcome.taken();
                 return Ok(End::Answer(peeked.into_response()));
             }
-            return self.limited(call, &peeked, outcome, wait, exchange);
+            return self.limited(call, &peeked, outcome, wait, trail);
         }
         outcome.taken();
         if matches!(status.as_u16(), 400 | 401 | 403) {
@@ -236,11 +256,11 @@ impl Proxy {
         answer: &Peeked,
         outcome: Outcome,
         wait: &Wait,
-        exchange: &mut Exchange,
+        trail: &mut Trail,
     ) -> Result<End, Error> {
         let retry_after = omni::retry_after(&answer.head().headers, SystemTime::now());
         outcome.limited(retry_after);
-        exchange.limited();
+        trail.limited();
         // It never reached Omni's application, so it does not count as a try.
         call.tries -= 1;
         warn!(route = %call.route.id, retry_after_s = retry_after.map(|wait| wait.as_secs()),

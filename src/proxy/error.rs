@@ -1,5 +1,6 @@
 //! Every way in which a call is not answered by upstream: one variant per room.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
@@ -52,6 +53,15 @@ pub(crate) enum Error {
          too large to be kept and sent again"
     )]
     Replaced { credential: CredentialId },
+    /// The answer broke off before it could be given to those who wait for it.
+    #[error("the answer broke off before its end")]
+    Incomplete,
+    /// The caller takes only what is kept.
+    #[error("nothing is kept for this, and the call says `only-if-cached`")]
+    NotKept,
+    /// What a fetch failed with that several callers waited for.
+    #[error(transparent)]
+    Shared(Arc<Self>),
     #[error("a panic in the gateway")]
     Panic,
 }
@@ -69,6 +79,9 @@ impl Error {
     /// body that broke off is no mistake of its bytes, and nobody reads an answer.
     pub(crate) fn caller_left(&self) -> bool {
         use std::io::ErrorKind as K;
+        if let Self::Shared(error) = self {
+            return error.caller_left();
+        }
         let Self::Upload(cause) = self else { return false };
         let lost = |error: &std::io::Error| {
             matches!(
@@ -92,7 +105,7 @@ impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Upload(cause) => Self::upload(cause),
-            other @ (SendError::NotBegun { .. }
+            other @ (SendError::NotBegun
             | SendError::Broken(_)
             | SendError::Timeout { .. }
             | SendError::Switched) => Self::Send(other),

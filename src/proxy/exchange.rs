@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -12,14 +11,15 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::base::{Body, BoxError, CallerId, CredentialId, Peer, RequestId};
-use crate::proxy::Wait;
-use crate::proxy::plan::PlannedRoute;
-use crate::telemetry::{ExchangeFacts, Metrics, Retry};
+use crate::proxy::cache_status::CacheStatus;
+use crate::proxy::trail::Trail;
+use crate::telemetry::{ExchangeFacts, Metrics};
 
 /// The caller's own id for a request, or ours.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// What the log and the metrics call a caller who left before it was answered.
 const LEFT: u16 = 499;
@@ -27,19 +27,14 @@ const LEFT: u16 = 499;
 /// The record of one exchange. Dropping it writes it.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    metrics: Arc<Metrics>,
     request_id: RequestId,
-    method: Method,
     peer: String,
     started: Instant,
     caller: Option<CallerId>,
-    route: Option<Arc<PlannedRoute>>,
-    /// How it waits, once it may be made at all.
-    wait: Option<Wait>,
-    credential: Option<CredentialId>,
-    waited: Option<Duration>,
-    attempts: u32,
-    upstream: Option<Duration>,
+    /// What became of the call on its way up.
+    pub(crate) trail: Trail,
+    /// What the cache did, where it was asked.
+    cache: Option<CacheStatus>,
     status: Option<StatusCode>,
     refusal: Option<&'static str>,
     left: bool,
@@ -54,18 +49,12 @@ impl Exchange {
             .and_then(|value| RequestId::from_caller(value.as_bytes()))
             .unwrap_or_else(RequestId::fresh);
         Self {
-            metrics,
             request_id,
-            method: request.method().clone(),
             peer: peer.remote.to_string(),
             started: Instant::now(),
             caller: None,
-            route: None,
-            wait: None,
-            credential: None,
-            waited: None,
-            attempts: 0,
-            upstream: None,
+            trail: Trail::open(request.method().clone(), metrics),
+            cache: None,
             status: None,
             refusal: None,
             left: false,
@@ -78,63 +67,18 @@ impl Exchange {
         &self.request_id
     }
 
-    pub(crate) fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
     pub(crate) fn comes_from(&mut self, caller: &CallerId) {
         self.caller = Some(caller.clone());
     }
 
-    pub(crate) fn goes_by(&mut self, route: &Arc<PlannedRoute>) {
-        self.route = Some(route.clone());
-    }
-
-    /// The call may be made, and waits so.
-    pub(crate) fn waits(&mut self, wait: &Wait) {
-        self.wait = Some(wait.clone());
-    }
-
-    pub(crate) fn goes_with(&mut self, credential: &CredentialId) {
-        self.credential = Some(credential.clone());
-    }
-
-    /// The call's route and how it waits, where it got so far.
-    pub(crate) fn waits_as(&self) -> Option<(&Arc<PlannedRoute>, &Wait)> {
-        self.route.as_ref().zip(self.wait.as_ref())
-    }
-
-    /// A permit was granted after `waited`.
-    pub(crate) fn granted(&mut self, waited: Duration) {
-        self.waited = Some(waited);
-        if let Some((route, wait)) = self.waits_as() {
-            route.series.granted(waited);
-            if let Some(quota) = route.budgets.first() {
-                self.metrics.granted(&quota.budget, &wait.caller.id, wait.priority);
-            }
-        }
-    }
-
-    /// Omni's limit refused an attempt. Our own count was within it, as it always is.
-    pub(crate) fn limited(&self) {
-        if let Some(route) = &self.route {
-            route.series.limited(true);
-            route.series.retried(Retry::Limited);
-        }
-    }
-
-    /// One attempt came to its end; `None` when upstream did not answer.
-    pub(crate) fn attempted(&mut self, status: Option<StatusCode>, took: Duration) {
-        self.attempts += 1;
-        self.upstream = Some(took);
-        if let Some(route) = &self.route {
-            route.series.attempted(&self.method, status, took);
-        }
+    /// The cache was asked, and did this.
+    pub(crate) fn cached(&mut self, status: CacheStatus) {
+        self.cache = Some(status);
     }
 
     pub(crate) fn refused(&mut self, kind: &'static str) {
         self.refusal = Some(kind);
-        self.metrics.refused(kind);
+        self.trail.metrics().refused(kind);
     }
 
     /// The caller ended the call itself; what it is answered is read by nobody.
@@ -149,29 +93,19 @@ impl Exchange {
         if let Ok(id) = HeaderValue::try_from(self.request_id.as_str()) {
             headers.insert(X_REQUEST_ID, id);
         }
-        if let Some(timing) = self.timing() {
+        if let Some(timing) = self.trail.facts().timing() {
             headers.append(SERVER_TIMING, timing);
         }
+        if let Some(status) = self.cache.as_ref().and_then(CacheStatus::field) {
+            headers.append(CACHE_STATUS, status);
+        }
         // Nobody asks for the body of an answer to HEAD.
-        if response.body().is_end_stream() || self.method == Method::HEAD {
+        if response.body().is_end_stream() || *self.trail.method() == Method::HEAD {
             self.complete = true;
+            self.trail.complete();
             return response;
         }
         response.map(|body| Body::boxed(Recorded { body, exchange: self }))
-    }
-
-    /// W3C Server Timing: milliseconds.
-    fn timing(&self) -> Option<HeaderValue> {
-        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-        let text = match (self.waited, self.upstream) {
-            (None, None) => return None,
-            (Some(queue), None) => format!("queue;dur={:.1}", ms(queue)),
-            (None, Some(upstream)) => format!("upstream;dur={:.1}", ms(upstream)),
-            (Some(queue), Some(upstream)) => {
-                format!("queue;dur={:.1}, upstream;dur={:.1}", ms(queue), ms(upstream))
-            }
-        };
-        HeaderValue::try_from(text).ok()
     }
 }
 
@@ -180,27 +114,28 @@ impl Drop for Exchange {
         let took = self.started.elapsed();
         let answered = self.status.filter(|_| !self.left);
         let status = answered.map_or(LEFT, |status| status.as_u16());
-        let route = self.route.as_ref();
-        self.metrics.exchanged(&ExchangeFacts {
-            route: route.map(|route| &route.series),
-            method: &self.method,
-            status,
-            took,
-        });
+        let (route, facts) = (self.trail.route(), self.trail.facts());
+        let series = route.map(|route| &route.series);
+        let method = self.trail.method();
+        self.trail.metrics().exchanged(&ExchangeFacts { route: series, method, status, took });
+        if let (Some(series), Some(cache)) = (series, &self.cache) {
+            series.cached(cache.outcome());
+        }
         info!(
             target: "omnigate::access",
             request_id = %self.request_id,
             peer = self.peer,
-            method = %self.method,
+            method = %method,
             route = route.map(|route| route.id.as_str()),
             caller = self.caller.as_ref().map(CallerId::as_str),
-            priority = self.wait.as_ref().map(|wait| wait.priority.as_str()),
-            credential = self.credential.as_ref().map(CredentialId::as_str),
+            priority = self.trail.wait().map(|wait| wait.priority.as_str()),
+            credential = facts.credential.as_ref().map(CredentialId::as_str),
+            cache = self.cache.as_ref().map(|cache| cache.outcome().as_str()),
             status,
             refusal = self.refusal,
-            waited_ms = self.waited.map(|waited| waited.as_millis() as u64),
-            attempts = self.attempts,
-            upstream_ms = self.upstream.map(|took| took.as_millis() as u64),
+            waited_ms = facts.waited.map(|waited| waited.as_millis() as u64),
+            attempts = facts.attempts,
+            upstream_ms = facts.upstream.map(|took| took.as_millis() as u64),
             bytes = self.bytes,
             complete = self.complete,
             duration_ms = took.as_millis() as u64,
@@ -229,6 +164,7 @@ impl http_body::Body for Recorded {
         }
         if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
             self.exchange.complete = true;
+            self.exchange.trail.complete();
         }
         polled
     }

@@ -19,6 +19,9 @@ use crate::base::Priority;
 use crate::policy::Policy;
 use crate::upstream::Origin;
 
+/// Makes an MCP call act for another user.
+pub(crate) const RUN_AS: HeaderName = HeaderName::from_static("x-mcp-user-id");
+
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PRIORITY: HeaderName = HeaderName::from_static("priority");
 
@@ -218,7 +221,8 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     });
 }
 
-fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+/// Takes away all fields but those that `keep` names.
+pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     let gone: Vec<HeaderName> = headers.keys().filter(|&name| !keep(name)).cloned().collect();
     for name in gone {
         headers.remove(name);

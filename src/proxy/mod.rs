@@ -4,17 +4,23 @@
 //! into its answer, and lets the record follow the body. `Proxy::forward` is the order.
 
 mod attempt;
+mod cache_status;
+mod cached;
 mod custody;
 mod error;
 mod exchange;
+mod fetch;
 mod headers;
+mod kept;
 mod peek;
 mod plan;
 mod problem;
 mod rate_limit;
 mod replay;
 mod retry;
+mod trail;
 mod whoami;
+mod writing;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -26,13 +32,19 @@ use http::header::HOST;
 use http::{HeaderValue, Request, Response, Uri};
 use tracing::{debug, error, warn};
 
-use crate::base::{Body, Peer, Priority};
+use crate::base::{Body, Peer, Priority, RouteId};
+use crate::cache::Cache;
 use crate::caller::{Caller, Callers};
+use crate::omni;
 use crate::policy::Asked;
+use crate::proxy::cache_status::{CacheStatus, Forward};
+use crate::proxy::cached::{Brought, Sought};
 use crate::proxy::error::Error;
 use crate::proxy::exchange::{Exchange, X_REQUEST_ID};
+use crate::proxy::fetch::Fetches;
 use crate::proxy::headers::Pseudonym;
 use crate::proxy::replay::Room;
+use crate::proxy::writing::Writing;
 use crate::route::Target;
 use crate::shape::{Refused, Shaper};
 use crate::telemetry::Metrics;
@@ -54,6 +66,23 @@ pub struct Proxy {
     pseudonym: Pseudonym,
     room: Room,
     custody: Arc<Custody>,
+    cache: Arc<Cache>,
+    fetches: Fetches,
+}
+
+/// The rooms along the corridor that others look into too.
+#[derive(Clone, Debug)]
+pub struct Neighbours {
+    /// The budgets.
+    pub shaper: Arc<Shaper>,
+    /// The way to Omni.
+    pub upstream: Arc<Upstream>,
+    /// Whether the keys are still good.
+    pub custody: Arc<Custody>,
+    /// The answers that are kept.
+    pub cache: Arc<Cache>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// How a call waits: for whom, how urgently, how long.
@@ -65,17 +94,17 @@ struct Wait {
     max_wait: Option<Duration>,
 }
 
+impl Wait {
+    /// The same for the same caller, whenever there is room.
+    fn in_background(&self) -> Self {
+        Self { caller: self.caller.clone(), priority: Priority::Batch, max_wait: None }
+    }
+}
+
 impl Proxy {
     /// Opens the corridor between the rooms.
-    pub fn new(
-        plan: Plan,
-        callers: Callers,
-        shaper: Arc<Shaper>,
-        upstream: Arc<Upstream>,
-        metrics: Arc<Metrics>,
-        replay: ReplaySettings,
-        custody: Arc<Custody>,
-    ) -> Self {
+    pub fn new(plan: Plan, callers: Callers, rooms: Neighbours, replay: ReplaySettings) -> Self {
+        let Neighbours { shaper, upstream, custody, cache, metrics } = rooms;
         Self {
             plan: ArcSwap::from_pointee(plan),
             callers,
@@ -85,6 +114,8 @@ impl Proxy {
             pseudonym: Pseudonym::fresh(),
             room: Room::new(replay),
             custody,
+            cache,
+            fetches: Fetches::default(),
         }
     }
 
@@ -93,11 +124,34 @@ impl Proxy {
         self.plan.store(Arc::new(plan));
     }
 
+    /// Drops what is kept; with a name, what the route of that name keeps. What fetches under way bring
+    /// is not kept either. Says how many answers went.
+    ///
+    /// # Errors
+    /// There is no route of that name; those that there are.
+    pub fn purge(&self, route: Option<&RouteId>) -> Result<u64, Vec<RouteId>> {
+        let plan = self.plan.load();
+        if route.is_some_and(|route| plan.names().all(|name| name != route)) {
+            return Err(plan.names().cloned().collect());
+        }
+        Ok(self.cache.purge(route))
+    }
+
+    /// Ends the fetches that are under way. Callers who wait for one are told nothing good, so this is
+    /// for when there are none any more.
+    ///
+    /// Cancel-safe: what was not ended ends by itself.
+    pub async fn end_fetches(&self) {
+        self.fetches.stop.cancel();
+        self.fetches.tasks.close();
+        self.fetches.tasks.wait().await;
+    }
+
     /// Answers one request; a refusal and a panic are answers too.
     ///
     /// Cancel-safe: dropping the future gives the call's place and permit back, closes its
     /// connection to upstream, and writes the record.
-    pub async fn handle(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
+    pub async fn handle(self: &Arc<Self>, request: Request<Body>, peer: Peer) -> Response<Body> {
         let mut exchange = Exchange::open(&request, &peer, self.metrics.clone());
         let plan = self.plan.load_full();
         let forwarded = AssertUnwindSafe(self.forward(&plan, request, &peer, &mut exchange));
@@ -111,7 +165,7 @@ impl Proxy {
             }
             problem::respond(&error, &exchange)
         });
-        if let Some((route, wait)) = exchange.waits_as() {
+        if let Some((route, wait)) = exchange.trail.waits_as() {
             let outlook = self.shaper.outlook(&wait.ask(route));
             rate_limit::show(response.headers_mut(), &route.budgets, outlook);
         }
@@ -120,7 +174,7 @@ impl Proxy {
 
     /// The way of a request.
     async fn forward(
-        &self,
+        self: &Arc<Self>,
         plan: &Plan,
         request: Request<Body>,
         peer: &Peer,
@@ -133,7 +187,7 @@ impl Proxy {
         exchange.comes_from(&caller.id);
         let route = plan.route(&head.method, target.path())?;
 
-        exchange.goes_by(route);
+        exchange.trail.goes_by(route);
         let (path, query) = (target.path().as_str(), target.path_and_query().query());
         route.policy.check(&Asked { path, query, headers: &head.headers, length })?;
         self.pseudonym.check(&head.headers)?;
@@ -143,7 +197,8 @@ impl Proxy {
             max_wait: asked.or(route.max_wait).or(caller.max_wait),
             caller,
         };
-        exchange.waits(&wait);
+        exchange.trail.waits(&wait);
+        let brought = Brought::read(route, &head, path, &body);
         headers::scrub_request(&mut head.headers, &route.policy);
         route.policy.set_member(path, &mut head.headers);
         self.pseudonym.sign(&mut head.headers, head.version);
@@ -156,16 +211,28 @@ impl Proxy {
         }
         head.version = http::Version::HTTP_11;
         let body = route.policy.limit(body);
+        if let Some(brought) = brought {
+            return self.seek(Sought::new(route, &wait, brought, head), exchange).await;
+        }
+        let safe = head.method.is_safe();
+        let why = if safe { Forward::Bypass } else { Forward::Method };
+        exchange.cached(CacheStatus::forwarded(why));
+        let write = self.cache.generations().write(&head.method, head.uri.path());
+        let streams = omni::is_streaming(head.uri.path());
+        exchange.trail.writes(write.map(|write| Writing::new(self.cache.clone(), write, streams)));
         let request = Request::from_parts(head, body);
+        let response = self.attempt(route, request, &wait, &mut exchange.trail).await?;
+        exchange.trail.answered(response.status());
+        Ok(kept::once(self.receive(response), why, exchange))
+    }
 
-        let mut response = self.attempt(route, request, &wait, exchange).await?;
-
+    /// Takes an answer of upstream's in.
+    fn receive(&self, mut response: Response<Body>) -> Response<Body> {
         let version = response.version();
         let plain = true;
         headers::scrub_response(response.headers_mut(), self.upstream.origin(), plain);
         self.pseudonym.sign(response.headers_mut(), version);
-        problem::received(&mut response);
-        Ok(response)
+        response
     }
 
     /// Tells the operator what the caller is not told.

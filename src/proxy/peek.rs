@@ -38,16 +38,38 @@ struct Begun {
 ///
 /// Cancel-safe: dropping the future drops the response.
 pub(crate) async fn peek(response: Response<Body>, most: usize, within: Duration) -> Peeked {
+    peek_while(response, |read| read <= most, within).await
+}
+
+/// Reads a body to its end, but only while `go_on` takes the number of bytes that were read, and no
+/// longer than `within`.
+///
+/// Cancel-safe: dropping the future drops the response.
+pub(crate) async fn peek_while(
+    response: Response<Body>,
+    go_on: impl FnMut(usize) -> bool,
+    within: Duration,
+) -> Peeked {
     let (head, rest) = response.into_parts();
     let mut body = Begun { read: VecDeque::new(), bytes: 0, error: None, ended: false, rest };
     // Too slow: what was read is kept, and there is more.
-    let _ = timeout(within, body.read_on(most)).await;
+    let _ = timeout(within, body.read_on(go_on)).await;
     Peeked { head, body }
 }
 
 impl Peeked {
     pub(crate) fn head(&self) -> &Parts {
         &self.head
+    }
+
+    /// Whether the body broke off.
+    pub(crate) fn broke_off(&self) -> bool {
+        self.body.error.is_some()
+    }
+
+    /// How much of the body was read.
+    pub(crate) fn read(&self) -> usize {
+        self.body.bytes
     }
 
     /// The whole body; `None` where it was too long, too slow, or broke off.
@@ -74,8 +96,8 @@ impl Peeked {
 }
 
 impl Begun {
-    async fn read_on(&mut self, most: usize) {
-        while self.bytes <= most {
+    async fn read_on(&mut self, mut go_on: impl FnMut(usize) -> bool) {
+        while go_on(self.bytes) {
             match self.rest.frame().await {
                 Some(Ok(frame)) => {
                     self.bytes += frame.data_ref().map_or(0, Bytes::len);

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderName, Method};
 use tokio::time::Instant;
 
 use crate::base::{BudgetId, CredentialId, Priority, RouteId};
-use crate::cache::Rule;
-use crate::credential::{Credential, Credentials, Unavailable};
+use crate::cache::{Cache, Lifetime, RouteMark, Rule};
+use crate::credential::{Credential, Credentials, Generation, Unavailable};
 use crate::policy::Policy;
 use crate::proxy::error::Error;
 use crate::proxy::retry::RetryBudget;
@@ -62,8 +62,17 @@ pub(crate) struct PlannedRoute {
     pub(crate) max_wait: Option<Duration>,
     pub(crate) response_timeout: Option<Duration>,
     pub(crate) policy: Policy,
+    /// How its answers are kept, where they are.
+    pub(crate) keeps: Option<Keeps>,
     pub(crate) series: RouteSeries,
     retries: Mutex<RetryBudget>,
+}
+
+/// How a route's answers are kept.
+#[derive(Debug)]
+pub(crate) struct Keeps {
+    pub(crate) rule: Rule,
+    pub(crate) mark: RouteMark,
 }
 
 /// A budget as callers are told of it.
@@ -87,6 +96,13 @@ impl PlannedRoute {
     pub(crate) fn credential(&self, id: &CredentialId) -> &Arc<Credential> {
         let one = self.credentials.iter().find(|credential| credential.id() == id);
         one.unwrap_or(&self.credentials[0])
+    }
+
+    /// Its keys, each with the value that it has now; `None` while no call can go with any of them.
+    pub(crate) fn keys_now(&self) -> Option<Vec<(CredentialId, Generation)>> {
+        let turn = |one: &Arc<Credential>| (one.id().clone(), one.generation());
+        let usable = self.credentials.iter().any(|one| one.is_usable());
+        usable.then(|| self.credentials.iter().map(turn).collect())
     }
 
     /// Whether any of its keys has a value.
@@ -145,6 +161,7 @@ impl Plan {
         routes: Vec<RouteSettings>,
         credentials: &Credentials,
         shaper: &Shaper,
+        cache: &Cache,
         metrics: &Metrics,
     ) -> Result<Self, PlanError> {
         let table =
@@ -172,7 +189,11 @@ impl Plan {
             let budgets = paying.into_iter().map(quota).collect::<Result<Vec<Quota>, _>>()?;
             let lane = shaper.lane(&route.keys);
             Ok(Arc::new(PlannedRoute {
-                series: metrics.route(&route.id, budgets.first().map(|quota| &quota.budget)),
+                series: {
+                    let budget = budgets.first().map(|quota| &quota.budget);
+                    metrics.route(&route.id, budget, route.cache.is_some())
+                },
+                keeps: route.cache.map(|rule| keeps(rule, &route.policy, &route.id, cache)),
                 lane: lane.ok_or_else(|| PlanError::NoKey { route: route.id.clone() })?,
                 id: route.id,
                 credentials,
@@ -188,6 +209,11 @@ impl Plan {
         Ok(Self { router, routes })
     }
 
+    /// The names of its routes.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &RouteId> {
+        self.routes.iter().map(|route| &route.id)
+    }
+
     pub(crate) fn route(
         &self,
         method: &Method,
@@ -200,4 +226,15 @@ impl Plan {
             Found::Nothing { nearest } => Err(Error::NoRoute { nearest }),
         }
     }
+}
+
+/// A fetch for several callers takes along only what tells their answers apart, so what the route
+/// forwards besides the usual is part of that.
+fn keeps(mut rule: Rule, policy: &Policy, route: &RouteId, cache: &Cache) -> Keeps {
+    if let Lifetime::Ours(_) = rule.lifetime {
+        let more = policy.forward_headers.iter().filter(|name| !rule.vary.contains(name));
+        let more: Vec<HeaderName> = more.cloned().collect();
+        rule.vary.extend(more);
+    }
+    Keeps { rule, mark: cache.generations().route(route) }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::base::Body;
@@ -87,15 +87,16 @@ impl Error {
             Self::Send(SendError::Switched) => {
                 shape(S::BAD_GATEWAY, "upstream-unreachable", "http_protocol_error")
             }
-            Self::Send(
-                SendError::Broken(_) | SendError::NotBegun { .. } | SendError::Upload(_),
-            )
-            | Self::Unsteady => {
+            Self::Send(SendError::Broken(_) | SendError::NotBegun | SendError::Upload(_))
+            | Self::Unsteady
+            | Self::Incomplete => {
                 shape(S::BAD_GATEWAY, "upstream-unreachable", "connection_terminated")
             }
             Self::Busy { .. } => {
                 shape(S::SERVICE_UNAVAILABLE, "upstream-busy", "http_request_denied")
             }
+            Self::NotKept => shape(S::GATEWAY_TIMEOUT, "not-cached", "http_request_denied"),
+            Self::Shared(error) => error.shape(),
             Self::Panic => shape(S::INTERNAL_SERVER_ERROR, "internal", "proxy_internal_error"),
         }
     }
@@ -109,6 +110,7 @@ impl Error {
             }
             Self::Upload(_) => "The request body broke off before its end.".to_owned(),
             Self::Send(_) => "The connection to Omni broke before it answered.".to_owned(),
+            Self::Shared(error) => error.detail(),
             Self::Panic => "This is a fault of omnigate's; its log knows more.".to_owned(),
             _ => {
                 let text = self.to_string();
@@ -147,6 +149,7 @@ impl Error {
             Self::Credential(unavailable) => {
                 body.insert("credential".into(), json!(unavailable.credential.as_str()));
             }
+            Self::Shared(error) => error.extras(body),
             _ => {}
         }
     }
@@ -164,6 +167,7 @@ impl Error {
             Self::Refused(Refused::Rejected { .. }) => Some(Duration::from_secs(60)),
             Self::Credential(_) => Some(Duration::from_secs(5)),
             Self::Replaced { .. } => Some(Duration::from_secs(1)),
+            Self::Shared(error) => error.retry_after(),
             _ => None,
         }
     }
@@ -189,10 +193,10 @@ fn seconds(time: Duration) -> Value {
 }
 
 /// Says that it was upstream who spoke (RFC 9209 §2.1.5).
-pub(crate) fn received(response: &mut Response<Body>) {
-    let status = response.status().as_u16();
+pub(crate) fn received(headers: &mut HeaderMap, status: StatusCode) {
+    let status = status.as_u16();
     if let Ok(value) = HeaderValue::try_from(format!("omnigate; received-status={status}")) {
-        response.headers_mut().append(PROXY_STATUS, value);
+        headers.append(PROXY_STATUS, value);
     }
 }
 
@@ -205,8 +209,9 @@ pub(crate) fn respond(error: &Error, exchange: &Exchange) -> Response<Body> {
     body.insert("status".into(), json!(shape.status.as_u16()));
     body.insert("detail".into(), json!(error.detail()));
     body.insert("instance".into(), json!(exchange.request_id().as_str()));
-    if exchange.attempts() > 0 {
-        body.insert("attempts".into(), json!(exchange.attempts()));
+    let attempts = exchange.trail.facts().attempts;
+    if attempts > 0 {
+        body.insert("attempts".into(), json!(attempts));
     }
     error.extras(&mut body);
 
@@ -249,6 +254,7 @@ fn title(kind: &str) -> &'static str {
         "upstream-unreachable" => "Omni cannot be reached",
         "upstream-timeout" => "Omni does not answer",
         "upstream-busy" => "Omni is busy",
+        "not-cached" => "Nothing is kept for this",
         "caller-limit" => "You have made as many calls as you may for now",
         "credential-rejected" => "Omni refuses the key for this route",
         _ => "A fault in this gateway",

@@ -124,7 +124,7 @@ impl Question {
             let leave = Leave::new(Some(permit.expires()), move || permit.begin());
             let sent = self.upstream.send(connection, request, leave, Some(ANSWER_WITHIN)).await;
             let answer = match sent {
-                Err(SendError::NotBegun { .. }) => {
+                Err(SendError::NotBegun) => {
                     place.again();
                     continue;
                 }

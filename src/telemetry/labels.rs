@@ -44,6 +44,12 @@ pub(crate) struct RetryLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CacheLabels {
+    pub(crate) route: Arc<str>,
+    pub(crate) outcome: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ReasonLabel {
     pub(crate) reason: Word,
 }
@@ -72,6 +78,42 @@ pub(crate) struct Word(pub(crate) &'static str);
 impl EncodeLabelValue for Word {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         self.0.encode(encoder)
+    }
+}
+
+/// How the cache answered a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheOutcome {
+    /// From what is kept and fresh.
+    Hit,
+    /// From what is kept, past its time.
+    Stale,
+    /// By the request of another call that wanted the same.
+    Collapsed,
+    /// By a request of its own, whose answer may be kept.
+    Miss,
+    /// By a request of its own, past the cache.
+    Bypass,
+}
+
+impl CacheOutcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Collapsed, Self::Miss, Self::Bypass];
+
+    /// The name that it has in logs and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Collapsed => "collapsed",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+        }
+    }
+
+    /// Whether the call cost no request.
+    pub fn saves(self) -> bool {
+        matches!(self, Self::Hit | Self::Stale | Self::Collapsed)
     }
 }
 

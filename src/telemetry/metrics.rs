@@ -15,8 +15,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::base::{BudgetId, CallerId, CredentialId, Priority, RouteId};
 use crate::telemetry::labels::{
-    BudgetLabel, BudgetRoute, CallLabels, CredentialLabel, CredentialState, GrantLabels,
-    LimitLabels, Probe, ProbeLabels, ReasonLabel, Retry, RetryLabels, Word, method_word,
+    BudgetLabel, BudgetRoute, CacheLabels, CacheOutcome, CallLabels, CredentialLabel,
+    CredentialState, GrantLabels, LimitLabels, Probe, ProbeLabels, ReasonLabel, Retry, RetryLabels,
+    Word, method_word,
 };
 
 /// Seconds. A queue of minutes is normal here, so the buckets reach far.
@@ -45,6 +46,10 @@ pub struct Metrics {
     credential_state: Family<CredentialState, Gauge>,
     credential_age: Family<CredentialLabel, Gauge>,
     connections: Gauge,
+    cache_requests: Family<CacheLabels, Counter>,
+    cache_saved: Counter,
+    cache_bytes: Gauge,
+    cache_entries: Gauge,
     no_route: RouteSeries,
 }
 
@@ -61,6 +66,15 @@ struct Series {
     server_known: Mutex<HashMap<(&'static str, u16), Histogram>>,
     retries: Family<RetryLabels, Counter>,
     budget: Option<BudgetSeries>,
+    cache: Option<CacheSeries>,
+}
+
+/// The series of a route that keeps answers.
+#[derive(Debug)]
+struct CacheSeries {
+    /// In the order of [`CacheOutcome::ALL`].
+    outcomes: [Counter; 5],
+    saved: Counter,
 }
 
 #[derive(Debug)]
@@ -111,6 +125,10 @@ pub struct Gauges {
     pub credentials: Vec<(CredentialId, &'static str, Option<Duration>)>,
     /// Open connections of callers.
     pub connections: usize,
+    /// What the answers that are kept take up.
+    pub cache_bytes: u64,
+    /// How many answers are kept.
+    pub cache_entries: u64,
 }
 
 /// The states that a credential may be in, as metrics spell them.
@@ -133,7 +151,8 @@ impl Metrics {
         let server = histograms();
         let client = histograms();
         let retries = Family::default();
-        let no_route = RouteSeries::new(Arc::from(NO_ROUTE), &server, &client, &retries, None);
+        let no_route = Series::new(Arc::from(NO_ROUTE), &server, &client, &retries);
+        let no_route = RouteSeries(Arc::new(no_route));
         let mut metrics = Self {
             registry: Registry::default(),
             server,
@@ -151,10 +170,40 @@ impl Metrics {
             credential_state: Family::default(),
             credential_age: Family::default(),
             connections: Gauge::default(),
+            cache_requests: Family::default(),
+            cache_saved: Counter::default(),
+            cache_bytes: Gauge::default(),
+            cache_entries: Gauge::default(),
             no_route,
         };
         metrics.register();
+        metrics.register_cache();
         metrics
+    }
+
+    fn register_cache(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "omnigate_cache_requests",
+            "Calls on routes that keep answers, by how they were answered",
+            self.cache_requests.clone(),
+        );
+        r.register(
+            "omnigate_cache_saved_requests",
+            "Calls that cost no request of their own",
+            self.cache_saved.clone(),
+        );
+        r.register_with_unit(
+            "omnigate_cache",
+            "What the answers that are kept take up",
+            Unit::Bytes,
+            self.cache_bytes.clone(),
+        );
+        r.register(
+            "omnigate_cache_entries",
+            "How many answers are kept",
+            self.cache_entries.clone(),
+        );
     }
 
     fn register(&mut self) {
@@ -213,8 +262,8 @@ impl Metrics {
         r.register("omnigate_connections", "Open connections of callers", self.connections.clone());
     }
 
-    /// The series of one route.
-    pub fn route(&self, route: &RouteId, budget: Option<&BudgetId>) -> RouteSeries {
+    /// The series of one route; `keeps` says that it has a cache rule.
+    pub fn route(&self, route: &RouteId, budget: Option<&BudgetId>, keeps: bool) -> RouteSeries {
         let route: Arc<str> = route.as_str().into();
         let budget = budget.map(|budget| {
             let budget: Arc<str> = budget.as_str().into();
@@ -229,7 +278,16 @@ impl Metrics {
                 limited_within: limited("true"),
             }
         });
-        RouteSeries::new(route, &self.server, &self.client, &self.retries, budget)
+        let cache = keeps.then(|| CacheSeries {
+            outcomes: CacheOutcome::ALL.map(|outcome| {
+                let outcome = Word(outcome.as_str());
+                let labels = CacheLabels { route: route.clone(), outcome };
+                self.cache_requests.get_or_create(&labels).clone()
+            }),
+            saved: self.cache_saved.clone(),
+        });
+        let series = Series::new(route, &self.server, &self.client, &self.retries);
+        RouteSeries(Arc::new(Series { budget, cache, ..series }))
     }
 
     /// An exchange has ended.
@@ -282,6 +340,9 @@ impl Metrics {
             self.credential_age.get_or_create(&CredentialLabel { credential }).set(seconds);
         }
         self.connections.set(int(gauges.connections));
+        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.cache_bytes.set(whole(gauges.cache_bytes));
+        self.cache_entries.set(whole(gauges.cache_entries));
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
@@ -289,24 +350,27 @@ impl Metrics {
     }
 }
 
-impl RouteSeries {
+impl Series {
+    /// Without a budget and without a cache rule.
     fn new(
         route: Arc<str>,
         server: &Family<CallLabels, Histogram, fn() -> Histogram>,
         client: &Family<CallLabels, Histogram, fn() -> Histogram>,
         retries: &Family<RetryLabels, Counter>,
-        budget: Option<BudgetSeries>,
     ) -> Self {
-        Self(Arc::new(Series {
+        Self {
             route,
             server: server.clone(),
             client: client.clone(),
             server_known: Mutex::default(),
             retries: retries.clone(),
-            budget,
-        }))
+            budget: None,
+            cache: None,
+        }
     }
+}
 
+impl RouteSeries {
     /// A call of this route was granted its permit.
     pub fn granted(&self, waited: Duration) {
         if let Some(budget) = &self.0.budget {
@@ -335,6 +399,19 @@ impl RouteSeries {
         self.0.retries.get_or_create(&labels).inc();
     }
 
+    /// The cache answered a call of this route, or passed it on.
+    pub fn cached(&self, outcome: CacheOutcome) {
+        let Some(cache) = &self.0.cache else { return };
+        for (counter, each) in cache.outcomes.iter().zip(CacheOutcome::ALL) {
+            if each == outcome {
+                counter.inc();
+            }
+        }
+        if outcome.saves() {
+            cache.saved.inc();
+        }
+    }
+
     fn answered(&self, method: &Method, status: u16, took: Duration) {
         let mut known = self.0.server_known.lock().unwrap_or_else(PoisonError::into_inner);
         let histogram = known
@@ -355,7 +432,9 @@ mod tests {
     #[test]
     fn what_happened_is_counted_under_names_from_the_config() {
         let metrics = Metrics::new();
-        let series = metrics.route(&RouteId::new("lists"), Some(&BudgetId::new("omni")));
+        let series = metrics.route(&RouteId::new("lists"), Some(&BudgetId::new("omni")), true);
+        series.cached(CacheOutcome::Hit);
+        series.cached(CacheOutcome::Bypass);
         series.granted(Duration::from_secs(3));
         let (budget, caller) = (BudgetId::new("omni"), CallerId::new("nightly"));
         metrics.granted(&budget, &caller, Priority::Batch);
@@ -380,6 +459,8 @@ mod tests {
             }],
             credentials: vec![(CredentialId::new("org"), "ready", Some(Duration::from_secs(9)))],
             connections: 2,
+            cache_bytes: 70_000,
+            cache_entries: 3,
         });
         for line in [
             "omnigate_grants_total{budget=\"omni\",caller=\"nightly\",priority=\"batch\"} 1",
@@ -395,6 +476,11 @@ mod tests {
             "omnigate_credential_state{credential=\"org\",state=\"missing\"} 0",
             "omnigate_credential_age_seconds{credential=\"org\"} 9",
             "omnigate_connections 2",
+            "omnigate_cache_requests_total{route=\"lists\",outcome=\"hit\"} 1",
+            "omnigate_cache_requests_total{route=\"lists\",outcome=\"stale\"} 0",
+            "omnigate_cache_saved_requests_total 1",
+            "omnigate_cache_bytes 70000",
+            "omnigate_cache_entries 3",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
@@ -405,7 +491,7 @@ mod tests {
     #[test]
     fn a_made_up_method_adds_no_series() {
         let metrics = Metrics::new();
-        let series = metrics.route(&RouteId::new("lists"), None);
+        let series = metrics.route(&RouteId::new("lists"), None, false);
         for nth in 0..100 {
             let method = Method::from_bytes(format!("M{nth}").as_bytes()).unwrap();
             let took = Duration::ZERO;

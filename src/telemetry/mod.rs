@@ -5,7 +5,7 @@ mod log;
 mod metrics;
 mod settings;
 
-pub use labels::{Probe, Retry};
+pub use labels::{CacheOutcome, Probe, Retry};
 pub use log::start_log;
 pub use metrics::{BudgetGauges, ExchangeFacts, Gauges, Metrics, RouteSeries};
 pub use settings::{Format, TelemetrySettings};

@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod cache;
 mod hygiene;
 mod impersonation;
 mod limit;

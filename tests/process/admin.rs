@@ -1,8 +1,11 @@
 //! What operators ask the process.
 
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::process::Command;
 
-use crate::harness::{Plan, until};
+use crate::harness::{House, Plan, soon, until};
 
 #[tokio::test]
 async fn operators_see_whether_it_lives_whether_it_is_ready_and_what_it_counts() {
@@ -44,4 +47,98 @@ async fn operators_see_whether_it_lives_whether_it_is_ready_and_what_it_counts()
     assert_eq!(draining.json()["reasons"][0]["reason"], "draining");
     assert_eq!(gateway.admin("/livez").await.status, 200);
     drop(waiting);
+}
+
+#[tokio::test]
+async fn what_is_kept_is_forgotten_at_an_operators_word() {
+    let house = Plan::default().build().await;
+    let gateway = house.start().await;
+    for (path, route) in [("/-/cache/purge", None), ("/-/cache/purge?route=all", Some("all"))] {
+        let answer = gateway.tell(path).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.json()["route"].as_str(), route);
+    }
+    assert_eq!(gateway.admin("/-/cache/purge").await.status, 405);
+    let slip = gateway.tell("/-/cache/purge?rout=all").await;
+    assert_eq!(
+        (slip.status.as_u16(), slip.header("content-type")),
+        (400, "application/problem+json")
+    );
+    assert_eq!(house.omni.arrived(), 0);
+    // To callers it is a path like any other.
+    gateway.get("/-/cache/purge").await;
+    assert_eq!(house.omni.arrived(), 1);
+}
+
+#[tokio::test]
+async fn an_operator_is_told_which_routes_there_are() {
+    let house = Plan::default().build().await;
+    let gateway = house.start().await;
+    let answer = gateway.tell("/-/cache/purge?route=labels").await;
+    assert_eq!(answer.status, 404);
+    assert_eq!(answer.json()["routes"], serde_json::json!(["all"]));
+
+    let admin = gateway.says("admin").await["address"].as_str().unwrap().to_owned();
+    let said = purge(&house, &admin, &["--route", "labels"]).await;
+    assert_eq!(
+        said,
+        (Some(1), String::new(), "error: there is no such route; there are: all\n".into())
+    );
+}
+
+#[tokio::test]
+async fn the_command_asks_the_gateway_that_runs() {
+    let house = Plan::default().build().await;
+    let gateway = house.start().await;
+    let admin = gateway.says("admin").await["address"].as_str().unwrap().to_owned();
+    for (args, told) in [
+        (&[][..], "nothing is kept any more"),
+        (&["--route", "all"], "nothing of route `all` is kept any more"),
+    ] {
+        let (code, out, err) = purge(&house, &admin, args).await;
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        assert!(out.starts_with(told), "{out}");
+    }
+    let (code, _, err) = purge(&house, &admin, &["--route", "a b"]).await;
+    assert_eq!(code, Some(1), "{err}");
+    assert!(!err.contains("a b"), "{err}");
+    gateway.kill().await;
+
+    let (code, out, err) = purge(&house, &admin, &[]).await;
+    assert_eq!((code, out.as_str()), (Some(69), ""));
+    let told = format!("error: no gateway answers on the admin address, {admin}: cannot connect");
+    assert!(err.starts_with(&told), "{err}");
+    let (code, _, err) = purge(&house, "10.0.0.1:1", &[]).await;
+    assert_eq!(code, Some(78), "{err}");
+}
+
+#[tokio::test]
+async fn the_command_believes_nobody_else_who_answers_there() {
+    let house = Plan::default().build().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = listener.local_addr().unwrap().to_string();
+    let stranger = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut asked = [0; 1024];
+        let length = socket.read(&mut asked).await.unwrap();
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+        String::from_utf8(asked[..length].to_vec()).unwrap()
+    });
+    let (code, out, err) = purge(&house, &admin, &[]).await;
+    assert_eq!((code, out.as_str()), (Some(69), ""));
+    assert!(err.contains("cannot do this (status 200 OK)"), "{err}");
+    assert!(stranger.await.unwrap().starts_with("POST /-/cache/purge HTTP/1.1"));
+}
+
+/// Runs `omnigate cache purge` with the house's config and this admin address.
+async fn purge(house: &House, admin: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let config = std::fs::read_to_string(house.config()).unwrap();
+    let (before, after) = config.split_once("listen = \"127.0.0.1:0\"").unwrap();
+    let file = house.folder().join("purge.toml");
+    std::fs::write(&file, format!("{before}listen = \"{admin}\"{after}")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_omnigate"));
+    command.args(["cache", "purge", "-c"]).arg(file).args(args).env_clear();
+    let output = soon(command.output()).await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
 }

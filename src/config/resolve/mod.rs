@@ -4,6 +4,7 @@
 //! or by the walk over the tree. So nothing is reported twice, and every problem is found at once.
 
 mod budgets;
+mod cache;
 mod callers;
 mod catalogue;
 mod credentials;
@@ -62,6 +63,7 @@ pub(super) fn resolve(file: &File, around: &Surroundings<'_>, notes: &mut Notes)
     let callers = callers::resolve(&file.callers, listeners, notes);
     let budgets = budgets::resolve(&file.budgets, notes);
     let credentials = credentials::resolve(file, &budgets, around, notes);
+    let cache = cache::settings(&file.cache, notes);
     let routes = routes::resolve(file, &budgets, &credentials, notes);
     let telemetry = telemetry::resolve(&file.telemetry, notes);
     let config = Config {
@@ -74,6 +76,7 @@ pub(super) fn resolve(file: &File, around: &Surroundings<'_>, notes: &mut Notes)
         probes: credentials.probes(routes.as_deref()?),
         credentials: credentials.settings?,
         budgets: budgets.settings?,
+        cache: cache?,
         routes: routes?,
         telemetry: telemetry?,
         warnings: None,
@@ -163,8 +166,7 @@ mod tests {
     use crate::policy::{Impersonation, Membership};
     use crate::proxy::ReplaySettings;
     use crate::server::Listen;
-    use crate::shape::Key;
-    use crate::shape::{Profile, Scope};
+    use crate::shape::{Key, Profile, Scope};
 
     use super::*;
 

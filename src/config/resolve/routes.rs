@@ -11,7 +11,7 @@ use crate::config::file::{File, Route};
 use crate::config::resolve::budgets::Budgets;
 use crate::config::resolve::credentials::Credentials;
 use crate::config::resolve::{
-    Notes, callers, catalogue, impersonation, keys, name_is_plain, some_time,
+    Notes, cache, callers, catalogue, impersonation, keys, name_is_plain, some_time,
 };
 use crate::policy::{self, Impersonation, Policy};
 use crate::proxy::RouteSettings;
@@ -89,6 +89,7 @@ fn route(
         None => Some(Impersonation::default()),
         Some(said) => impersonation::resolve(said, notes),
     };
+    let cache = cache::rule(said, pattern.as_ref(), methods.as_ref(), notes);
     Some(RouteSettings {
         id: RouteId::new(name?),
         pattern: pattern?,
@@ -102,7 +103,7 @@ fn route(
             max_body: said.max_body.as_ref().map(|at| at.value.0),
             impersonation: impersonation?,
         },
-        cache: None,
+        cache: cache?,
     })
 }
 

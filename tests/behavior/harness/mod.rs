@@ -196,6 +196,7 @@ impl House {
         let Self { omni, rooms, connections, keys, config, transit, folder, .. } = self;
         connections.into_inner().unwrap().shutdown().await;
         keys.into_inner().unwrap().shutdown().await;
+        rooms.proxy.end_fetches().await;
         // Whoever is left holds the lock of the state folder.
         let last = Arc::downgrade(&rooms.shaper);
         drop(rooms);

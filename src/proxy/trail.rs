@@ -1,0 +1,203 @@
+//! What becomes of a call on its way to upstream: its turn, its key, its attempts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
+
+use crate::base::CredentialId;
+use crate::credential::Generation;
+use crate::proxy::Wait;
+use crate::proxy::fetch::Aboard;
+use crate::proxy::plan::PlannedRoute;
+use crate::proxy::writing::Writing;
+use crate::telemetry::{Metrics, Retry};
+
+/// Follows one call up, be it a caller's own or a fetch for several.
+#[derive(Debug)]
+pub(crate) struct Trail {
+    metrics: Arc<Metrics>,
+    method: Method,
+    route: Option<Arc<PlannedRoute>>,
+    /// How it waits, once it may be made at all.
+    wait: Option<Wait>,
+    facts: Facts,
+    /// The fetch that those who wait for it are told of.
+    aboard: Option<Aboard>,
+    /// What the call leaves stale, where it is a write.
+    writing: Option<Writing>,
+}
+
+/// What is known of the way up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// Whose bearer went along the last time.
+    pub(crate) credential: Option<CredentialId>,
+    /// And which of its values.
+    pub(crate) generation: Option<Generation>,
+    /// From joining the queue to the last permit.
+    pub(crate) waited: Option<Duration>,
+    /// Attempts that upstream may have begun on.
+    pub(crate) attempts: u32,
+    /// When the last one was sent.
+    pub(crate) sent: Option<Instant>,
+    /// From then to the response head.
+    pub(crate) upstream: Option<Duration>,
+}
+
+impl Trail {
+    pub(crate) fn open(method: Method, metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            method,
+            route: None,
+            wait: None,
+            facts: Facts::default(),
+            aboard: None,
+            writing: None,
+        }
+    }
+
+    /// The trail of a fetch on this route, which waits so.
+    pub(crate) fn of_fetch(&self, wait: &Wait) -> Self {
+        let mut trail = Self::open(Method::GET, self.metrics.clone());
+        trail.route.clone_from(&self.route);
+        trail.wait = Some(wait.clone());
+        trail
+    }
+
+    /// Tells those who wait for the fetch what becomes of it.
+    pub(crate) fn boards(&mut self, aboard: Aboard) {
+        self.aboard = Some(aboard);
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    pub(crate) fn route(&self) -> Option<&Arc<PlannedRoute>> {
+        self.route.as_ref()
+    }
+
+    pub(crate) fn wait(&self) -> Option<&Wait> {
+        self.wait.as_ref()
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    pub(crate) fn goes_by(&mut self, route: &Arc<PlannedRoute>) {
+        self.route = Some(route.clone());
+    }
+
+    /// The call may be made, and waits so.
+    pub(crate) fn waits(&mut self, wait: &Wait) {
+        self.wait = Some(wait.clone());
+    }
+
+    /// The call leaves something stale once its head was sent.
+    pub(crate) fn writes(&mut self, writing: Option<Writing>) {
+        self.writing = writing;
+    }
+
+    /// The call goes with this key now.
+    pub(crate) fn goes_with(&mut self, credential: &CredentialId, generation: Generation) {
+        self.facts.credential = Some(credential.clone());
+        self.facts.generation = Some(generation);
+    }
+
+    /// The call's route and how it waits, where it got so far.
+    pub(crate) fn waits_as(&self) -> Option<(&Arc<PlannedRoute>, &Wait)> {
+        self.route.as_ref().zip(self.wait.as_ref())
+    }
+
+    /// A permit was granted after `waited`.
+    pub(crate) fn granted(&mut self, waited: Duration) {
+        self.facts.waited = Some(waited);
+        if let Some(aboard) = &self.aboard {
+            aboard.goes();
+        }
+        if let Some((route, wait)) = self.waits_as() {
+            route.series.granted(waited);
+            if let Some(quota) = route.budgets.first() {
+                self.metrics.granted(&quota.budget, &wait.caller.id, wait.priority);
+            }
+        }
+    }
+
+    /// The call waits for its turn once more.
+    pub(crate) fn waits_again(&self) {
+        if let Some(aboard) = &self.aboard {
+            aboard.waits();
+        }
+    }
+
+    /// The head is handed to the connection.
+    pub(crate) fn sends(&mut self) {
+        self.facts.sent = Some(Instant::now());
+        if let Some(writing) = &mut self.writing {
+            writing.begins();
+        }
+    }
+
+    /// Omni's limit refused an attempt. Our own count was within it, as it always is.
+    pub(crate) fn limited(&self) {
+        if let Some(route) = &self.route {
+            route.series.limited(true);
+            route.series.retried(Retry::Limited);
+        }
+    }
+
+    /// One attempt came to its end; `None` when upstream did not answer.
+    pub(crate) fn attempted(&mut self, status: Option<StatusCode>, took: Duration) {
+        self.facts.attempts += 1;
+        self.facts.upstream = Some(took);
+        if let Some(route) = &self.route {
+            route.series.attempted(&self.method, status, took);
+        }
+    }
+
+    /// Upstream's answer is the call's, and is about to go out.
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        if let Some(writing) = &mut self.writing {
+            writing.answered(status);
+        }
+    }
+
+    /// The call's answer has come to its end.
+    pub(crate) fn complete(&mut self) {
+        if let Some(writing) = &mut self.writing {
+            writing.complete();
+        }
+    }
+
+    /// The call waited for a fetch with these facts, which was begun for it or for another.
+    pub(crate) fn follows(&mut self, facts: &Facts, leads: bool) {
+        self.facts = facts.clone();
+        if !leads {
+            self.facts.attempts = 0;
+        }
+    }
+}
+
+impl Facts {
+    /// W3C Server Timing: milliseconds.
+    pub(crate) fn timing(&self) -> Option<HeaderValue> {
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        let text = match (self.waited, self.upstream) {
+            (None, None) => return None,
+            (Some(queue), None) => format!("queue;dur={:.1}", ms(queue)),
+            (None, Some(upstream)) => format!("upstream;dur={:.1}", ms(upstream)),
+            (Some(queue), Some(upstream)) => {
+                format!("queue;dur={:.1}, upstream;dur={:.1}", ms(queue), ms(upstream))
+            }
+        };
+        HeaderValue::try_from(text).ok()
+    }
+}
