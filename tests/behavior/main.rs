@@ -12,6 +12,7 @@
 mod harness;
 
 mod cache;
+mod cache_crowd;
 mod hygiene;
 mod impersonation;
 mod limit;
