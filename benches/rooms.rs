@@ -2,14 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hint::black_box;
 use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use http::Method;
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, DATE, ETAG, USER_AGENT, VARY};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use omnigate::base::{BudgetId, CallerId, CredentialId, Priority, RouteId};
+use omnigate::cache::{
+    self as kept, Answer, Cache, CacheSettings, Entry, Found, Life, Question, Vary,
+};
 use omnigate::route::{CanonicalPath, Methods, Pattern, Router};
 use omnigate::shape::{
     Ask, BudgetSettings, ColdStart, Key, LaneId, Place, Profile, Scope, Service, Shaper,
@@ -170,5 +176,91 @@ fn route(c: &mut Criterion) {
     });
 }
 
-criterion_group!(rooms, shape, refused_key, route);
+/// What a caller asks with, and what a list answers with.
+fn fields() -> (HeaderMap, HeaderMap) {
+    let of = |pairs: &[(http::HeaderName, &'static str)]| {
+        let pairs = pairs.iter().map(|(name, value)| (name.clone(), *value));
+        pairs.map(|(name, value)| (name, HeaderValue::from_static(value))).collect()
+    };
+    let asked = [
+        (ACCEPT, "application/json"),
+        (ACCEPT_LANGUAGE, "en"),
+        (USER_AGENT, "python-requests/2.32"),
+    ];
+    let answered = [
+        (CONTENT_TYPE, "application/json; charset=utf-8"),
+        (DATE, "Sat, 21 Nov 2026 10:00:00 GMT"),
+        (ETAG, "W/\"1f-2a3b4c5d6e7f\""),
+        (VARY, "Accept-Encoding"),
+    ];
+    (of(&asked), of(&answered))
+}
+
+fn key(credential: &CredentialId, fields: &HeaderMap, query: &str) -> kept::Key {
+    kept::Key::of(&Question {
+        keys: &[(credential, 1)],
+        path: "/api/v1/documents",
+        query: Some(query),
+        acts_for: None,
+        fields,
+        vary: &[],
+    })
+}
+
+fn keep(cache: &Cache, key: &kept::Key, answered: &HeaderMap, body: Bytes) -> bool {
+    let generations = cache.generations();
+    let route = generations.route(&RouteId::new("lists"));
+    let subject = generations.subject("/api/v1/documents", &route);
+    let stamp = generations.stamp(&subject);
+    let (lifetime, stale) = (Duration::from_secs(100_000), Duration::ZERO);
+    let life = Life { since: Instant::now(), age: Duration::ZERO, lifetime, stale };
+    let answer = Answer::compact(StatusCode::OK, answered, body);
+    let entry = Entry::new(answer, life, subject, stamp);
+    cache.keep(key, &HeaderMap::new(), &Vary::Nothing, &Arc::new(entry))
+}
+
+fn cache(c: &mut Criterion) {
+    let (asked, answered) = fields();
+    let credential = CredentialId::new("org");
+    let query =
+        |number: usize| format!("pageSize=100&cursor=eyJpZCI6IjAxOThmMWQyLTdhNWI{number:08}");
+    let cache = Cache::new(CacheSettings::default());
+    let mut plain = HashMap::new();
+    for number in 0..10_000 {
+        let key = key(&credential, &asked, &query(number));
+        assert!(keep(&cache, &key, &answered, Bytes::from(vec![b'a'; 100])));
+        plain.insert(key.clone(), Bytes::from(vec![b'a'; 100]));
+        // Asked twice, as what is asked often is.
+        assert!(matches!(cache.find(&key, &asked, Instant::now()), Found::Entry(_)));
+    }
+    let plain = Mutex::new(plain);
+    let (hit, miss, now) = (query(5000), query(20_000), Instant::now());
+    c.bench_function("cache/key", |b| b.iter(|| key(&credential, &asked, black_box(&hit))));
+    c.bench_function("cache/key and hit among 10000", |b| {
+        b.iter(|| cache.find(&key(&credential, &asked, black_box(&hit)), &asked, now));
+    });
+    c.bench_function("cache/key and miss", |b| {
+        b.iter(|| cache.find(&key(&credential, &asked, black_box(&miss)), &asked, now));
+    });
+    // The control: what any map under a lock costs, with no bound and no order.
+    c.bench_function("cache/key and hit in a HashMap under a mutex", |b| {
+        b.iter(|| {
+            let key = key(&credential, &asked, black_box(&hit));
+            plain.lock().unwrap().get(&key).cloned()
+        });
+    });
+    let mut number = 20_000;
+    c.bench_function("cache/keep 4 KiB", |b| {
+        b.iter_batched(
+            || {
+                number += 1;
+                (key(&credential, &asked, &query(number)), Bytes::from(vec![b'a'; 4 << 10]))
+            },
+            |(key, body)| keep(&cache, &key, &answered, body),
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+criterion_group!(rooms, shape, refused_key, route, cache);
 criterion_main!(rooms);

@@ -138,7 +138,7 @@ impl Generations {
 
     /// The bucket of a path as Omni's server reads it: letter case and one slash at the end do not
     /// count.
-    fn bucket(&self, path: &str) -> usize {
+    pub(super) fn bucket(&self, path: &str) -> usize {
         let path = path.strip_suffix('/').unwrap_or(path);
         let mut hasher = self.hash.build_hasher();
         hasher.write(path.to_ascii_lowercase().as_bytes());

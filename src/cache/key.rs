@@ -4,7 +4,7 @@ use std::fmt;
 use std::iter::repeat_n;
 use std::sync::Arc;
 
-use http::header::ACCEPT;
+use http::header::{ACCEPT, ACCEPT_LANGUAGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::CredentialId;
@@ -62,16 +62,26 @@ impl Key {
         })
     }
 
-    /// The key of the variant for a request with these fields, where answers differ by `names`.
+    /// The key of the variant for a request with these fields, where answers differ by `names`. What
+    /// means the same is the same here: several lines of a field and one with all members, and blanks
+    /// around commas (RFC 9111 §4.1).
     pub fn with(&self, fields: &HeaderMap, names: &[HeaderName]) -> Self {
-        self.added(Added::Some, fields, names)
+        let values: Vec<Option<Vec<u8>>> = names.iter().map(|name| normal(fields, name)).collect();
+        self.added(Added::Some, names.len(), &|out| {
+            for (name, value) in names.iter().zip(&values) {
+                part(out, name.as_str().as_bytes());
+                option(out, value.as_deref());
+            }
+        })
     }
 
     /// The key of a request with exactly these fields, whatever answers differ by.
     pub fn with_all(&self, fields: &HeaderMap) -> Self {
         let mut names: Vec<&HeaderName> = fields.keys().collect();
         names.sort_unstable_by_key(|name| name.as_str());
-        self.added(Added::All, fields, &names)
+        self.added(Added::All, names.len(), &|out| {
+            names.iter().for_each(|name| field(out, fields, name));
+        })
     }
 
     /// How many bytes it occupies on the heap.
@@ -79,14 +89,12 @@ impl Key {
         self.0.len()
     }
 
-    fn added<N: AsRef<str>>(&self, added: Added, fields: &HeaderMap, names: &[N]) -> Self {
+    fn added(&self, added: Added, number: usize, more: &dyn Fn(Out<'_>)) -> Self {
         Self::made(&|out| {
             out(&self.0);
             out(&[added as u8]);
-            count(out, names.len());
-            for name in names {
-                field(out, fields, name.as_ref());
-            }
+            count(out, number);
+            more(out);
         })
     }
 
@@ -129,6 +137,31 @@ fn field(out: Out<'_>, fields: &HeaderMap, name: impl AsRef<str>) {
     values.iter().for_each(|value| part(out, value.as_bytes()));
 }
 
+/// All lines of a field as one, without the blanks that mean nothing. Language tags have no letter case
+/// (RFC 5646 §2.1.1); their order is left, since some servers prefer the first of equals.
+fn normal(fields: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let lines: Vec<&[u8]> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let first = lines.first()?;
+    let mut value = Vec::with_capacity(first.len());
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in lines.join(&b","[..]) {
+        let blank = matches!(byte, b' ' | b'\t') && !quoted;
+        if byte == b',' && !quoted {
+            value.truncate(value.trim_ascii_end().len());
+        }
+        if !(blank && matches!(value.last(), None | Some(b','))) {
+            value.push(byte);
+        }
+        quoted ^= byte == b'"' && !escaped;
+        escaped = byte == b'\\' && quoted && !escaped;
+    }
+    value.truncate(value.trim_ascii_end().len());
+    if *name == ACCEPT_LANGUAGE {
+        value.make_ascii_lowercase();
+    }
+    Some(value)
+}
+
 /// Only the length: a query may hold names.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,7 +171,7 @@ impl fmt::Debug for Key {
 
 #[cfg(test)]
 mod tests {
-    use http::header::{ACCEPT_LANGUAGE, COOKIE};
+    use http::header::COOKIE;
     use proptest::prelude::*;
 
     use super::*;
@@ -234,9 +267,12 @@ mod tests {
             let names = [ACCEPT, HeaderName::from_static("x-a"), HeaderName::from_static("x-b")];
             let (base, names) = (base.key(), &names[..named]);
             let (one, other) = (one.fields(), other.fields());
-            let same = names.iter().all(|name| {
-                one.get_all(name).iter().eq(other.get_all(name).iter())
-            });
+            // Several lines are one list.
+            let joined = |fields: &HeaderMap, name: &HeaderName| {
+                let lines: Vec<_> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+                (!lines.is_empty()).then(|| lines.join(&b","[..]))
+            };
+            let same = names.iter().all(|name| joined(&one, name) == joined(&other, name));
             prop_assert_eq!(same, base.with(&one, names) == base.with(&other, names));
             prop_assert_eq!(one == other, base.with_all(&one) == base.with_all(&other));
             prop_assert_ne!(base.with_all(&one), base.with(&one, names));
@@ -277,6 +313,32 @@ mod tests {
         assert_eq!(key(&german), key(&fields(&[(ACCEPT_LANGUAGE, "de"), (COOKIE, "a=b")])));
         assert_ne!(key(&german), key(&fields(&[(ACCEPT_LANGUAGE, "en")])));
         assert_ne!(key(&german), key(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_variant_is_told_by_what_its_fields_mean() {
+        let (base, foo) = (plain().key(), HeaderName::from_static("foo"));
+        let key = |lines: &[&'static str]| {
+            let all: Vec<_> = lines.iter().map(|line| (foo.clone(), *line)).collect();
+            base.with(&fields(&all), std::slice::from_ref(&foo))
+        };
+        for same in [&["1,2"][..], &["1 ,\t2 "], &["1", "2"], &["1", " 2"]] {
+            assert_eq!(key(same), key(&["1, 2"]), "{same:?}");
+        }
+        for (one, other) in [
+            (&["1, 2"][..], &["2, 1"][..]),
+            (&["1 2"], &["12"]),
+            (&["\"1, 2\""], &["\"1,2\""]),
+            (&["\"\\\" , \""], &["\"\\\",\""]),
+            (&["a"], &["A"]),
+            (&[""], &[]),
+            (&["", ""], &[""]),
+        ] {
+            assert_ne!(key(one), key(other), "{one:?} {other:?}");
+        }
+        let language = |text| base.with(&fields(&[(ACCEPT_LANGUAGE, text)]), &[ACCEPT_LANGUAGE]);
+        assert_eq!(language("en-US, DE"), language("en-us,de"));
+        assert_ne!(language("en, de"), language("de, en"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 
 use crate::base::RouteId;
@@ -49,8 +49,10 @@ impl Cache {
         &self.generations
     }
 
-    /// Looks for an answer to a question that came with these fields. What was left stale before the
-    /// look-up began, or is past all use, is let go and not found.
+    /// Looks for an answer to a question that came with these fields. What was left stale before
+    /// the look-up began, or is past all use, is let go and not found.
+    ///
+    /// To be found is to be asked for: look once for each call.
     pub fn find(&self, key: &Key, fields: &HeaderMap, now: Instant) -> Found {
         let held = match self.look(key, now) {
             Some(Held::By(names)) => self.look(&key.with(fields, &names), now),
@@ -88,11 +90,9 @@ impl Cache {
         true
     }
 
-    /// Lets go what is kept for a key, with all its variants.
+    /// Lets go what is kept for a key; with it goes the way to its variants.
     pub fn forget(&self, key: &Key) {
-        if let Some(held) = self.parts.get(key) {
-            self.parts.drop(key, &held);
-        }
+        self.parts.forget(key);
     }
 
     /// Has calls for this key not wait for each other until then: what they get is not kept.
@@ -101,7 +101,7 @@ impl Cache {
     }
 
     /// Lets go all answers of a route, or all there are, also those that are on their way. Says how
-    /// many it found.
+    /// many things went.
     pub fn purge(&self, route: Option<&RouteId>) -> u64 {
         match route {
             Some(route) => self.generations.purge(Some(&self.generations.route(route))),
@@ -138,7 +138,7 @@ impl Cache {
     }
 
     /// Says at a key that its answers differ by these fields.
-    fn mark(&self, key: &Key, names: &[http::HeaderName]) {
+    fn mark(&self, key: &Key, names: &[HeaderName]) {
         if let Some(Held::By(before)) = self.parts.get(key)
             && *before == *names
         {
@@ -162,3 +162,6 @@ impl fmt::Debug for Cache {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

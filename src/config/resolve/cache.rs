@@ -49,12 +49,13 @@ pub(super) fn settings(said: &Cache, notes: &mut Notes) -> Option<CacheSettings>
     let one = size("max_entry", &said.max_entry, MOST_ENTRY);
     let max_bytes = all?.unwrap_or(usual.max_bytes);
     // A default must not be what is wrong with a small `max_bytes`.
-    let usual_entry = max_bytes.min(u64::try_from(usual.max_entry).ok()?);
-    let max_entry = one?.unwrap_or(usual_entry);
-    if let (Some(at), true) = (&said.max_entry, max_entry > max_bytes) {
+    // More than half would flush all others, and with what it takes beside its body not fit at all.
+    let half = max_bytes / 2;
+    let max_entry = one?.unwrap_or(half.min(u64::try_from(usual.max_entry).ok()?));
+    if let (Some(at), true) = (&said.max_entry, max_entry > half) {
         notes
             .problems
-            .at(&at.span, "`max_entry` is more than `max_bytes`")
+            .at(&at.span, "`max_entry` is more than half of `max_bytes`")
             .help("raise `max_bytes`, which is for all answers together");
         return None;
     }

@@ -202,16 +202,16 @@ fn how_much_is_kept_has_bounds() {
     let kept = |said: &str| of(said).unwrap().cache;
     let usual = CacheSettings::default();
     assert_eq!(kept(""), usual);
-    let small = CacheSettings { max_bytes: 1 << 20, max_entry: 1 << 20, ..usual.clone() };
+    let small = CacheSettings { max_bytes: 1 << 20, max_entry: 1 << 19, ..usual.clone() };
     assert_eq!(kept("max_bytes = \"1MiB\""), small);
-    let whole = CacheSettings { max_bytes: 1 << 30, max_entry: 1 << 30, ..usual.clone() };
-    assert_eq!(kept("max_bytes = \"1GiB\"\nmax_entry = \"1GiB\""), whole);
+    let whole = CacheSettings { max_bytes: 1 << 31, max_entry: 1 << 30, ..usual.clone() };
+    assert_eq!(kept("max_bytes = \"2GiB\"\nmax_entry = \"1GiB\""), whole);
     let never_wait = CacheSettings { stale_after_wait: seconds(0), ..usual };
     assert_eq!(kept("stale_after_wait = \"0s\""), never_wait);
 
     told_once(of("max_bytes = \"0B\""), "\"0B\"", "more than 0");
     told_once(of("max_entry = \"0B\""), "\"0B\"", "more than 0");
-    told_once(of("max_entry = \"65MiB\""), "\"65MiB\"", "raise `max_bytes`");
+    told_once(of("max_entry = \"33MiB\""), "\"33MiB\"", "raise `max_bytes`");
     let both = "max_bytes = \"1KiB\"\nmax_entry = \"2KiB\"";
     told_once(of(both), "\"2KiB\"", "raise `max_bytes`");
     let huge = "max_bytes = \"4GiB\"\nmax_entry = \"2GiB\"";
