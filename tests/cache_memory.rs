@@ -1,7 +1,7 @@
 //! The cache keeps to its bound in memory that is really occupied. Each test runs in a process of
 //! its own, so that what is measured is its own.
 //!
-//! The full sizes: `cargo test --release --test cache_memory -- --ignored --nocapture`.
+//! The full size: `cargo test --release --test cache_memory -- --ignored --nocapture`.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test file ends by panicking")]
@@ -230,39 +230,29 @@ fn replaced(name: &str, entries: u64, size: usize) {
     room.end(name);
 }
 
-/// Declares tests by name: the small ones, and the same in full size.
+/// Declares tests by name.
 macro_rules! tests {
-    ($($name:ident, $full:ident: $how:ident[$malloc:ident]($small:literal, $large:literal $(, $more:expr)*);)*) => {
+    ($($(#[$attribute:meta])* $name:ident: $how:ident[$malloc:ident]($($size:expr),*);)*) => {
         $(
             #[test]
+            $(#[$attribute])*
             fn $name() {
-                alone(stringify!($name), $malloc, || $how(stringify!($name), $small $(, $more)*));
-            }
-
-            #[test]
-            #[ignore = "takes minutes; --release"]
-            fn $full() {
-                alone(stringify!($full), $malloc, || $how(stringify!($full), $large $(, $more)*));
+                alone(stringify!($name), $malloc, || $how(stringify!($name), $($size),*));
             }
         )*
     };
 }
 
 tests! {
-    entries_of_4_kib_stay_within_the_bound, ten_million_entries_of_4_kib_stay_within_the_bound:
-        distinct[PLAIN](200_000, 10_000_000, 4 << 10, 1);
-    four_threads_stay_within_the_bound, four_threads_stay_within_the_bound_in_full:
-        distinct[PLAIN](100_000, 4_000_000, 4 << 10, 4);
-    tiny_entries_stay_within_the_bound, tiny_entries_stay_within_the_bound_in_full:
-        distinct[PLAIN](200_000, 4_000_000, 50, 1);
-    large_entries_stay_within_the_bound, large_entries_stay_within_the_bound_in_full:
-        distinct[STEADY](2_000, 100_000, 1 << 20, 4);
-    mixed_entries_stay_within_the_bound, mixed_entries_stay_within_the_bound_in_full:
-        mixed[STEADY](40_000, 2_000_000);
-    slices_do_not_keep_what_they_were_cut_from, slices_do_not_keep_what_they_were_cut_from_in_full:
-        sliced[PLAIN](20_000, 1_000_000);
-    a_replaced_entry_is_let_go_at_once, a_replaced_entry_is_let_go_at_once_in_full:
-        replaced[PLAIN](10_000, 1_000_000, 256 << 10);
+    entries_of_4_kib_stay_within_the_bound: distinct[PLAIN](200_000, 4 << 10, 1);
+    #[ignore = "takes minutes; --release"]
+    ten_million_entries_of_4_kib_stay_within_the_bound: distinct[PLAIN](10_000_000, 4 << 10, 1);
+    four_threads_stay_within_the_bound: distinct[PLAIN](100_000, 4 << 10, 4);
+    tiny_entries_stay_within_the_bound: distinct[PLAIN](200_000, 50, 1);
+    large_entries_stay_within_the_bound: distinct[STEADY](2_000, 1 << 20, 4);
+    mixed_entries_stay_within_the_bound: mixed[STEADY](40_000);
+    slices_do_not_keep_what_they_were_cut_from: sliced[PLAIN](20_000);
+    a_replaced_entry_is_let_go_at_once: replaced[PLAIN](10_000, 256 << 10);
 }
 
 #[test]
