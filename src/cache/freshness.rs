@@ -87,6 +87,11 @@ impl Life {
 }
 
 impl Wishes {
+    /// Whether nothing will do that was sent for before the call came.
+    pub fn wants_anew(&self) -> bool {
+        self.no_cache || !self.take_age(Duration::ZERO)
+    }
+
     /// Whether an answer of this age will do. `max-age=0` is how `no-cache` is said by reloading
     /// browsers, and means even what came in this very moment.
     fn take_age(&self, age: Duration) -> bool {

@@ -147,11 +147,13 @@ impl Parts {
         self.settle();
     }
 
-    /// Lets go whatever a key stands for.
-    pub(super) fn forget(&self, key: &Key) {
+    /// Lets go what a key stands for, if `is_dead` says so.
+    pub(super) fn forget(&self, key: &Key, is_dead: impl Fn(&Held) -> bool) {
         let _change = self.lock();
         for part in [&self.once, &self.again] {
-            part.invalidate(key);
+            if part.get(key).is_some_and(|slot| slot.lock().as_ref().is_some_and(&is_dead)) {
+                part.invalidate(key);
+            }
         }
         self.settle();
     }

@@ -67,7 +67,8 @@ impl Cache {
     }
 
     /// Keeps an answer to a request with these fields, where it may be kept: its body is not too
-    /// large, nothing has left it stale meanwhile, and it is known by what answers differ.
+    /// large, nothing has left it stale meanwhile, it is known by what answers differ, and no answer
+    /// is kept whose request was sent later.
     pub fn keep(&self, key: &Key, fields: &HeaderMap, vary: &Vary, entry: &Arc<Entry>) -> bool {
         // A write that comes between this look and the next line is seen by whoever finds it.
         if entry.answer.body.len() > self.settings.max_entry || !entry.is_current(&self.generations)
@@ -81,6 +82,9 @@ impl Cache {
         };
         let variant = names.map(|names| key.with(fields, names));
         let own = variant.as_ref().unwrap_or(key);
+        if self.has_newer(own, entry) {
+            return false;
+        }
         if !self.parts.put(own, Held::Entry(Arc::clone(entry)), entry.weight(own)) {
             return false;
         }
@@ -90,9 +94,14 @@ impl Cache {
         true
     }
 
-    /// Lets go what is kept for a key; with it goes the way to its variants.
-    pub fn forget(&self, key: &Key) {
-        self.parts.forget(key);
+    /// Lets go what is kept for a key, unless it was sent for after `sent`; with it goes the way to
+    /// its variants. That calls pass alone stays.
+    pub fn forget(&self, key: &Key, sent: Instant) {
+        self.parts.forget(key, |held| match held {
+            Held::Entry(entry) => entry.life.since <= sent,
+            Held::By(_) => true,
+            Held::Pass(_) => false,
+        });
     }
 
     /// Has calls for this key not wait for each other until then: what they get is not kept.
@@ -121,6 +130,16 @@ impl Cache {
     /// How many things are kept.
     pub fn entries(&self) -> u64 {
         self.parts.entries()
+    }
+
+    /// Whether what is kept was sent for later, and is good: who asked for a new answer has seen it.
+    fn has_newer(&self, key: &Key, entry: &Entry) -> bool {
+        match self.parts.get(key) {
+            Some(Held::Entry(there)) => {
+                there.life.since > entry.life.since && there.is_current(&self.generations)
+            }
+            Some(Held::By(_) | Held::Pass(_)) | None => false,
+        }
     }
 
     /// What a key stands for, where it is good for anything.

@@ -104,6 +104,11 @@ impl Caller {
         }
     }
 
+    /// Who makes the calls that no caller makes.
+    pub fn ourselves() -> Self {
+        Self { id: CallerId::new(Self::OURSELVES), ..Self::anonymous() }
+    }
+
     /// How urgent a call is: as it asks itself, or else as its route says, or else as this caller's
     /// calls are; never more than this caller may.
     pub fn priority_of(&self, route: Option<Priority>, asked: Option<Priority>) -> Priority {

@@ -22,13 +22,18 @@ pub const LOOKED_AT: usize = 64 * 1024;
 /// The longest wait that a limit is believed to mean.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
+/// Whether an answer is the firewall's: it says nothing of what was asked for.
+pub fn is_of_the_firewall(headers: &HeaderMap) -> bool {
+    headers.contains_key(WAF_ACTION)
+}
+
 /// Whether a 429 comes from Omni's application, and so is about this one call.
 ///
 /// It does when its body is one whole JSON object with the number `status: 429`, said once, and it
 /// does not bear `X-Omni-Waf-Action`. A body that was cut, is compressed, or holds anything beside
 /// the object is no such body.
 pub fn is_application_429(headers: &HeaderMap, body: &[u8]) -> bool {
-    if headers.contains_key(WAF_ACTION) || body.len() > LOOKED_AT {
+    if is_of_the_firewall(headers) || body.len() > LOOKED_AT {
         return false;
     }
     let text = std::str::from_utf8(body).ok();

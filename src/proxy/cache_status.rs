@@ -19,7 +19,9 @@ pub(crate) enum CacheStatus {
         /// Why that was better.
         why: Relief,
     },
-    /// Passed on to upstream.
+    /// Nothing is kept for it, and the caller takes nothing else.
+    NotKept,
+    /// Passed on to upstream, or meant to be.
     Forwarded {
         /// Why.
         why: Forward,
@@ -41,6 +43,8 @@ pub(crate) enum Relief {
     Busy,
     /// Nobody sends for a while, because Omni said 429.
     Paused,
+    /// Upstream does not answer, so far.
+    Slow,
     /// Upstream failed.
     Failed,
 }
@@ -68,13 +72,17 @@ impl CacheStatus {
         Self::Forwarded { why, status: None, kept: None, collapsed: false }
     }
 
-    /// The value of the field.
-    pub(crate) fn field(&self) -> Option<HeaderValue> {
+    /// The value of the field, where there is something to say; `was_sent` says whether upstream may
+    /// have seen the call.
+    pub(crate) fn field(&self, was_sent: bool) -> Option<HeaderValue> {
         let text = match *self {
             Self::Hit { ttl } => format!("omnigate; hit; ttl={ttl}"),
             Self::Stale { ttl, why } => {
                 format!("omnigate; hit; ttl={ttl}; detail={}", why.as_str())
             }
+            Self::NotKept => "omnigate; detail=not-kept".to_owned(),
+            // It never got its turn.
+            Self::Forwarded { status: None, .. } if !was_sent => return None,
             Self::Forwarded { why, status, kept, collapsed } => {
                 let status = status.map(|status| format!("; fwd-status={}", status.as_u16()));
                 let kept = kept.map(|ttl| format!("; ttl={ttl}; stored"));
@@ -92,7 +100,9 @@ impl CacheStatus {
             Self::Hit { .. } => CacheOutcome::Hit,
             Self::Stale { .. } => CacheOutcome::Stale,
             Self::Forwarded { collapsed: true, .. } => CacheOutcome::Collapsed,
-            Self::Forwarded { why: Forward::Miss | Forward::Stale, .. } => CacheOutcome::Miss,
+            Self::NotKept | Self::Forwarded { why: Forward::Miss | Forward::Stale, .. } => {
+                CacheOutcome::Miss
+            }
             Self::Forwarded {
                 why: Forward::Bypass | Forward::Method | Forward::Request | Forward::Partial,
                 ..
@@ -107,6 +117,7 @@ impl Relief {
             Self::Welcome => "welcome",
             Self::Busy => "busy",
             Self::Paused => "paused",
+            Self::Slow => "upstream-slow",
             Self::Failed => "upstream-failed",
         }
     }
@@ -130,7 +141,7 @@ mod tests {
     use super::*;
 
     fn field(status: CacheStatus) -> String {
-        status.field().unwrap().to_str().unwrap().to_owned()
+        status.field(true).unwrap().to_str().unwrap().to_owned()
     }
 
     #[test]
@@ -151,5 +162,11 @@ mod tests {
         };
         let text = "omnigate; fwd=uri-miss; fwd-status=200; ttl=30; stored; collapsed";
         assert_eq!(field(kept), text);
+    }
+
+    #[test]
+    fn what_did_not_go_on_is_not_said_to_have() {
+        assert_eq!(CacheStatus::forwarded(Forward::Miss).field(false), None);
+        assert_eq!(field(CacheStatus::NotKept), "omnigate; detail=not-kept");
     }
 }

@@ -3,65 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, RANGE, USER_AGENT, VIA,
-};
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::header::RANGE;
+use http::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
 
-use crate::base::{Body, CredentialId};
-use crate::cache::{
-    Entry, Found, Judgement, Key, Lifetime, Question, Rider, Stage, Stamp, Subject, Waits, Wishes,
-};
-use crate::credential::Generation;
-use crate::omni;
+use crate::base::Body;
+use crate::cache::{Entry, Found, Judgement, Rider, Stage, Stamp, Subject, Waits};
 use crate::proxy::cache_status::{CacheStatus, Forward, Relief};
 use crate::proxy::error::Error;
-use crate::proxy::exchange::{Exchange, X_REQUEST_ID};
-use crate::proxy::fetch::{Errand, InLine, Landed};
-use crate::proxy::plan::{Keeps, PlannedRoute};
-use crate::proxy::{Proxy, Wait, headers, kept};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::fetch::{InLine, Landed};
+use crate::proxy::plan::PlannedRoute;
+use crate::proxy::sought::Sought;
+use crate::proxy::{Proxy, Wait, kept};
 use crate::shape::Refused;
-
-/// What identifies us to upstream where a fetch is for several callers.
-const AGENT: HeaderValue =
-    HeaderValue::from_static(concat!("omnigate/", env!("CARGO_PKG_VERSION")));
-
-const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
-
-/// Fields that ask for less than the whole answer.
-const CONDITIONS: [HeaderName; 6] =
-    [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE];
 
 /// How often a call that waits longer than it would is looked after while it is connecting.
 const CONNECTING: Duration = Duration::from_millis(100);
 
-/// How often a call waits for a fetch whose task vanished without a word.
-const ROUNDS: u32 = 4;
-
-/// What decides whether and how a call may be answered from what is kept. Read from its fields as they
-/// came.
-#[derive(Debug)]
-pub(super) struct Brought<'a> {
-    keeps: &'a Keeps,
-    /// The keys that it may go with, each with the value that it has now.
-    keys: Vec<(CredentialId, Generation)>,
-    wishes: Wishes,
-    /// Its fields, where upstream says what may be kept.
-    fields: HeaderMap,
-}
-
-/// A call that may be answered from what is kept.
-pub(super) struct Sought<'a> {
-    route: &'a Arc<PlannedRoute>,
-    wait: &'a Wait,
-    brought: Brought<'a>,
-    /// The call as it would go up by itself.
-    head: Parts,
-    key: Key,
-}
+/// How long a call to which something stale can be given waits for upstream, once its fetch was sent.
+const HANGING: Duration = Duration::from_secs(5);
 
 /// What is kept says how to go on.
 enum Look {
@@ -86,114 +47,7 @@ enum Waited {
     /// Its task vanished.
     Lost,
     /// Long enough, for a caller to whom something stale can be given.
-    Enough,
-}
-
-impl<'a> Brought<'a> {
-    /// `None` where the call is never answered from what is kept.
-    pub(super) fn read(
-        route: &'a PlannedRoute,
-        head: &Parts,
-        path: &str,
-        body: &Body,
-    ) -> Option<Self> {
-        let keeps = route.keeps.as_ref()?;
-        let reads = matches!(head.method, Method::GET | Method::HEAD);
-        // What a body asks for is in no key.
-        if !reads || !http_body::Body::is_end_stream(body) || omni::is_never_kept(path) {
-            return None;
-        }
-        let fields = match keeps.rule.lifetime {
-            Lifetime::Ours(_) => HeaderMap::new(),
-            Lifetime::Upstream => head.headers.clone(),
-        };
-        let wishes = Wishes::read(&head.headers);
-        Some(Self { keeps, keys: route.keys_now()?, wishes, fields })
-    }
-}
-
-impl<'a> Sought<'a> {
-    /// Names what the call asks for.
-    pub(super) fn new(
-        route: &'a Arc<PlannedRoute>,
-        wait: &'a Wait,
-        brought: Brought<'a>,
-        mut head: Parts,
-    ) -> Self {
-        // One coding for all: who can read none but this one can read it, and so can everybody.
-        head.headers.insert(ACCEPT_ENCODING, IDENTITY);
-        let keys: Vec<(&CredentialId, u64)> =
-            brought.keys.iter().map(|(id, generation)| (id, generation.number())).collect();
-        let key = Key::of(&Question {
-            keys: &keys,
-            path: head.uri.path(),
-            query: head.uri.query(),
-            acts_for: head.headers.get(headers::RUN_AS),
-            fields: &head.headers,
-            vary: &brought.keeps.rule.vary,
-        });
-        Self { route, wait, brought, head, key }
-    }
-
-    /// What a fetch for all who ask this takes along: nothing by which its answer could differ that is
-    /// not in the key. Where upstream's `Vary` says by what answers differ, everything but conditions.
-    fn fetch_head(&self) -> Parts {
-        let mut head = self.head.clone();
-        match self.brought.keeps.rule.lifetime {
-            Lifetime::Ours(_) => {
-                let plain =
-                    [&HOST, &ACCEPT, &ACCEPT_ENCODING, &VIA, &X_REQUEST_ID, &headers::RUN_AS];
-                let named = |name: &HeaderName| self.brought.keeps.rule.vary.contains(name);
-                headers::retain(&mut head.headers, |name| plain.contains(&name) || named(name));
-                head.headers.entry(USER_AGENT).or_insert(AGENT);
-            }
-            Lifetime::Upstream => {
-                headers::retain(&mut head.headers, |name| !CONDITIONS.contains(name));
-            }
-        }
-        head.method = Method::GET;
-        head
-    }
-
-    fn errand(&self, subject: Subject) -> Errand {
-        let head = self.fetch_head();
-        Errand {
-            route: self.route.clone(),
-            key: self.key.clone(),
-            fields: self.head.headers.clone(),
-            head,
-            brought: self.brought.fields.clone(),
-            lifetime: self.brought.keeps.rule.lifetime,
-            stale: self.brought.keeps.rule.stale,
-            subject,
-            keys: self.brought.keys.clone(),
-        }
-    }
-
-    /// What tells flights apart.
-    fn flight(&self) -> Key {
-        match self.brought.keeps.rule.lifetime {
-            Lifetime::Ours(_) => self.key.clone(),
-            Lifetime::Upstream => {
-                let mut fields = self.fetch_head().headers;
-                fields.remove(VIA);
-                fields.remove(X_REQUEST_ID);
-                self.key.with_all(&fields)
-            }
-        }
-    }
-
-    /// Whether the call is to fail where upstream's state is another than it thinks: that is for
-    /// upstream to say (RFC 9111 §4.3.2).
-    fn is_conditional_on_state(&self) -> bool {
-        let fields = &self.head.headers;
-        fields.contains_key(IF_MATCH) || fields.contains_key(IF_UNMODIFIED_SINCE)
-    }
-
-    /// The fields that decide which of several kept answers is meant.
-    fn fields(&self) -> &HeaderMap {
-        &self.head.headers
-    }
+    Enough(Relief),
 }
 
 impl Proxy {
@@ -202,11 +56,13 @@ impl Proxy {
     /// Cancel-safe: a fetch that others wait for too, or that was sent, goes on.
     pub(super) async fn seek(
         self: &Arc<Self>,
-        sought: Sought<'_>,
+        mut sought: Sought<'_>,
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Error> {
+        // One deadline, however often it has to look again.
+        let until = Instant::now() + self.shaper.max_wait(&sought.wait.ask(sought.route));
         let mut failed = false;
-        for _ in 0..ROUNDS {
+        loop {
             if self.fetches.stop.is_cancelled() {
                 let estimate = Duration::ZERO;
                 return Err(Refused::Draining { position: 0, estimate }.into());
@@ -217,30 +73,30 @@ impl Proxy {
                 Look::Fetch { why, spare } => (why, spare),
             };
             exchange.cached(CacheStatus::forwarded(why));
-            let boarded = match self.board(&sought, why, exchange) {
+            let boarded = match self.board(&sought, until, why, exchange) {
                 Ok(Some(boarded)) => boarded,
                 // Another's fetch has landed since we looked.
                 Ok(None) => continue,
                 Err(error) => return self.or_stale(&sought, error, exchange),
             };
             let leads = boarded.leads;
-            let landed = match self.ride(&sought, boarded, spare).await {
+            let waited = self.ride(&sought, boarded, until, spare).await;
+            sought.wait.max_wait = Some(until.saturating_duration_since(Instant::now()));
+            let landed = match waited {
                 Ok(Waited::Landed(landed)) => landed,
                 Ok(Waited::Lost) => continue,
-                Ok(Waited::Enough) => match self.spare(&sought) {
-                    Some(entry) => {
-                        return Ok(kept::stale(&sought.head, &entry, Relief::Busy, exchange));
-                    }
+                Ok(Waited::Enough(relief)) => match self.spare(&sought) {
+                    Some(entry) => return Ok(kept::stale(&sought.head, &entry, relief, exchange)),
                     // Not any more: something was written meanwhile.
                     None => continue,
                 },
                 Err(error) => return self.or_stale(&sought, error, exchange),
             };
             exchange.trail.follows(landed.facts(), leads);
-            if landed.is_failure()
+            if let Some(relief) = landed.relief()
                 && let Some(entry) = self.spare(&sought)
             {
-                return Ok(kept::stale(&sought.head, &entry, Relief::Failed, exchange));
+                return Ok(kept::stale(&sought.head, &entry, relief, exchange));
             }
             match landed {
                 Landed::Whole { entry, kept, .. } => {
@@ -258,13 +114,16 @@ impl Proxy {
                 Landed::Failed { .. } => failed = true,
             }
         }
-        Err(Error::Panic)
     }
 
     /// Looks at what is kept.
     fn look(self: &Arc<Self>, sought: &Sought<'_>, exchange: &mut Exchange) -> Result<Look, Error> {
         let (wishes, head) = (&sought.brought.wishes, &sought.head);
         if wishes.no_store || sought.is_conditional_on_state() {
+            if wishes.only_if_cached {
+                exchange.cached(CacheStatus::NotKept);
+                return Err(Error::NotKept);
+            }
             return Ok(Look::Pass(Forward::Request));
         }
         let now = Instant::now();
@@ -285,6 +144,7 @@ impl Proxy {
             Found::Pass | Found::Nothing => (None, Forward::Miss),
         };
         if wishes.only_if_cached {
+            exchange.cached(CacheStatus::NotKept);
             return Err(Error::NotKept);
         }
         if let Some(entry) = &stale
@@ -311,7 +171,7 @@ impl Proxy {
     ) -> Result<Response<Body>, Error> {
         exchange.cached(CacheStatus::forwarded(why));
         let request = Request::from_parts(sought.head, Body::empty());
-        let sent = self.attempt(sought.route, request, sought.wait, &mut exchange.trail).await;
+        let sent = self.attempt(sought.route, request, &sought.wait, &mut exchange.trail).await;
         Ok(kept::once(self.receive(sent?), why, exchange))
     }
 
@@ -361,17 +221,16 @@ impl Proxy {
     fn board(
         self: &Arc<Self>,
         sought: &Sought<'_>,
+        until: Instant,
         why: Forward,
         exchange: &Exchange,
     ) -> Result<Option<Boarded>, Error> {
-        let waits = self.waits(sought.route, sought.wait);
-        let until = waits.until;
         let subject = self.subject(sought);
         // Who has seen a write must not be given what was sent for before it, nor who wants a newer
         // answer than the kept one.
-        let may_join = |stamp: Stamp| {
-            why != Forward::Request && stamp == self.cache.generations().stamp(&subject)
-        };
+        let anew = why == Forward::Request || sought.brought.wishes.wants_anew();
+        let may_join = |stamp: Stamp| !anew && stamp == self.cache.generations().stamp(&subject);
+        let waits = waits(&sought.wait, until);
         let (rider, pilot) = self.fetches.flights.join(&sought.flight(), waits, may_join);
         let Some(pilot) = pilot else {
             let hopeless = rider.place().and_then(|place| place.late(until));
@@ -380,21 +239,15 @@ impl Proxy {
                 None => Ok(Some(Boarded { rider, leads: false })),
             };
         };
-        if why != Forward::Request && self.has_landed(sought) {
+        if !anew && self.has_landed(sought) {
             return Ok(None);
         }
-        match self.line_up(sought.route, sought.wait) {
-            Ok(place) => {
-                let trail = exchange.trail.of_fetch(sought.wait);
-                self.take_off(sought.errand(subject), pilot, place, sought.wait.clone(), trail);
-                Ok(Some(Boarded { rider, leads: true }))
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                pilot.land(Landed::refused(error.clone()));
-                Err(Error::Shared(error))
-            }
-        }
+        // Where the queue refuses this call, that is for this call alone: whoever has joined meanwhile
+        // finds the pilot gone, and looks again.
+        let place = self.line_up(sought.route, &sought.wait)?;
+        let trail = exchange.trail.of_fetch(&sought.wait);
+        self.take_off(sought.errand(subject), pilot, place, sought.wait.clone(), trail);
+        Ok(Some(Boarded { rider, leads: true }))
     }
 
     /// Whether there is a fresh answer now, which may not have been there when we looked first.
@@ -408,40 +261,50 @@ impl Proxy {
         }
     }
 
-    /// Fetches anew in the background what was served past its time, unless somebody does.
+    /// Fetches anew in the background what was served past its time, unless somebody does. A refresh
+    /// takes no place in the queue that a call may need.
     fn refresh(self: &Arc<Self>, sought: &Sought<'_>, exchange: &Exchange) {
-        let wait = sought.wait.in_background();
+        let wait = self.background();
+        if self.shaper.outlook(&wait.ask(sought.route)).crowded {
+            return;
+        }
         let subject = self.subject(sought);
         let may_join = |stamp: Stamp| stamp == self.cache.generations().stamp(&subject);
-        let waits = self.waits(sought.route, &wait);
+        let waits = self.waits_in_background(sought.route);
         let (rider, pilot) = self.fetches.flights.join(&sought.flight(), waits.clone(), may_join);
-        // A queue that is full says so here; the next call asks again.
-        let Some((pilot, place)) = pilot.zip(self.line_up(sought.route, &wait).ok()) else {
-            return;
-        };
+        let Some(pilot) = pilot else { return };
+        // What the queue says against it now it may not say to the next call.
+        let Ok(place) = self.line_up(sought.route, &wait) else { return };
         let trail = exchange.trail.of_fetch(&wait);
         self.take_off(sought.errand(subject), pilot, place, wait, trail);
         rider.stay(waits);
     }
 
-    /// Waits for a fetch, until it lands or this call's own deadline passes; the time that it takes
-    /// from its grant on is not counted. One to whom something stale can be given (`spare`) waits no
-    /// longer than `stale_after_wait`.
+    /// Waits for a fetch, until it lands or this call's deadline passes; the time that it takes from its
+    /// grant on is not counted. One to whom something stale can be given (`spare`) waits no longer than
+    /// `stale_after_wait` for the grant, and 5 s for upstream.
     async fn ride(
         &self,
         sought: &Sought<'_>,
         boarded: Boarded,
+        deadline: Instant,
         spare: bool,
     ) -> Result<Waited, Error> {
         let mut rider = boarded.rider;
-        let now = Instant::now();
-        let deadline = now + self.shaper.max_wait(&sought.wait.ask(sought.route));
-        let enough = spare.then(|| now + self.cache.settings().stale_after_wait);
+        let began = Instant::now();
+        let enough = spare.then(|| began + self.cache.settings().stale_after_wait);
         let mut until = enough.map_or(deadline, |enough| enough.min(deadline));
         loop {
             match rider.stage() {
                 Stage::Landed(landed) => return Ok(Waited::Landed(landed)),
                 Stage::Lost => return Ok(Waited::Lost),
+                Stage::Goes if spare => {
+                    if timeout_at(Instant::now() + HANGING, rider.moved()).await.is_err() {
+                        self.trouble(&sought.key, sought.fields(), Instant::now());
+                        return Ok(Waited::Enough(Relief::Slow));
+                    }
+                    continue;
+                }
                 Stage::Goes => {
                     rider.moved().await;
                     continue;
@@ -455,24 +318,25 @@ impl Proxy {
             // Where a slot is free, it only waits for its connection, and that is not waiting.
             match rider.place().and_then(|place| place.late(now)) {
                 None => until = now + CONNECTING,
-                Some(_) if enough.is_some() => {
-                    rider.stay(self.waits(sought.route, &sought.wait.in_background()));
-                    return Ok(Waited::Enough);
+                Some(_) if spare => {
+                    rider.stay(self.waits_in_background(sought.route));
+                    return Ok(Waited::Enough(Relief::Busy));
                 }
                 Some(refused) => return Err(refused.into()),
             }
         }
     }
 
-    fn waits(&self, route: &PlannedRoute, wait: &Wait) -> Waits {
-        Waits {
-            caller: wait.caller.id.clone(),
-            priority: wait.priority,
-            until: Instant::now() + self.shaper.max_wait(&wait.ask(route)),
-        }
+    fn waits_in_background(&self, route: &PlannedRoute) -> Waits {
+        let wait = self.background();
+        waits(&wait, Instant::now() + self.shaper.max_wait(&wait.ask(route)))
     }
 
     fn subject(&self, sought: &Sought<'_>) -> Subject {
         self.cache.generations().subject(sought.head.uri.path(), &sought.brought.keeps.mark)
     }
+}
+
+fn waits(wait: &Wait, until: Instant) -> Waits {
+    Waits { caller: wait.caller.id.clone(), priority: wait.priority, until }
 }

@@ -75,6 +75,28 @@ impl Error {
         }
     }
 
+    /// Whether upstream failed, and not the call, the queue or a key.
+    pub(crate) fn is_upstreams(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Send(_) | Self::Unsteady | Self::Incomplete => true,
+            Self::Shared(error) => error.is_upstreams(),
+            Self::Target(_)
+            | Self::Framing(_)
+            | Self::Loop(_)
+            | Self::NoRoute { .. }
+            | Self::EscapedSeparator
+            | Self::Method { .. }
+            | Self::Denied(_)
+            | Self::Refused(_)
+            | Self::Credential(_)
+            | Self::Upload(_)
+            | Self::Busy { .. }
+            | Self::Replaced { .. }
+            | Self::NotKept
+            | Self::Panic => false,
+        }
+    }
+
     /// Whether the caller itself ended the call: its connection or stream is gone, so that a
     /// body that broke off is no mistake of its bytes, and nobody reads an answer.
     pub(crate) fn caller_left(&self) -> bool {

@@ -96,11 +96,19 @@ impl Exchange {
         if let Some(timing) = self.trail.facts().timing() {
             headers.append(SERVER_TIMING, timing);
         }
-        if let Some(status) = self.cache.as_ref().and_then(CacheStatus::field) {
+        let was_sent = self.trail.facts().attempts > 0;
+        if let Some(status) = self.cache.as_ref().and_then(|cache| cache.field(was_sent)) {
             headers.append(CACHE_STATUS, status);
         }
-        // Nobody asks for the body of an answer to HEAD.
-        if response.body().is_end_stream() || *self.trail.method() == Method::HEAD {
+        // An answer to HEAD says how long it would be; over h2 its body would go out as well.
+        if *self.trail.method() == Method::HEAD {
+            if let Some(length) = response.body().size_hint().exact().filter(|length| *length > 0) {
+                let headers = response.headers_mut();
+                headers.entry(http::header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+            }
+            *response.body_mut() = Body::empty();
+        }
+        if response.body().is_end_stream() {
             self.complete = true;
             self.trail.complete();
             return response;

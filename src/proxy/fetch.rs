@@ -21,15 +21,14 @@ use crate::cache::{
     Waits, rfc9111,
 };
 use crate::credential::Generation;
+use crate::omni;
+use crate::proxy::cache_status::Relief;
 use crate::proxy::error::Error;
 use crate::proxy::peek::peek_while;
 use crate::proxy::plan::PlannedRoute;
 use crate::proxy::trail::{Facts, Trail};
 use crate::proxy::{Proxy, Wait};
 use crate::shape::{Ask, LaneId, Place, Refused, Terms};
-
-/// How long an answer may take from its head to its end and still be read for all who wait.
-const WHOLE: Duration = Duration::from_secs(30);
 
 /// How long an answer that upstream could not renew is served without asking again.
 const TROUBLED: Duration = Duration::from_secs(10);
@@ -159,17 +158,32 @@ impl Landed {
         Self::Failed { error: Arc::new(error), facts: Arc::new(facts.clone()) }
     }
 
-    /// It never got a place in the queue.
-    pub(crate) fn refused(error: Arc<Error>) -> Self {
-        Self::Failed { error, facts: Arc::default() }
-    }
-
-    /// Whether upstream had nothing to say, or only that it is in trouble.
-    pub(crate) fn is_failure(&self) -> bool {
+    /// Whether upstream failed, and not the queue or a key.
+    fn is_upstreams_failure(&self) -> bool {
         match self {
             Self::Whole { entry, .. } => entry.answer.status.is_server_error(),
             Self::Once { .. } => false,
-            Self::Failed { .. } => true,
+            Self::Failed { error, .. } => error.is_upstreams(),
+        }
+    }
+
+    /// Whether it is no longer so what an older answer says.
+    fn drops_the_old(&self) -> bool {
+        match self {
+            Self::Once { .. } => true,
+            Self::Whole { entry, kept, .. } => {
+                !kept && !omni::is_of_the_firewall(&entry.answer.headers)
+            }
+            Self::Failed { .. } => false,
+        }
+    }
+
+    /// Why something that is kept would be better, if it would.
+    pub(crate) fn relief(&self) -> Option<Relief> {
+        match self {
+            _ if self.is_upstreams_failure() => Some(Relief::Failed),
+            Self::Failed { .. } => Some(Relief::Busy),
+            Self::Whole { .. } | Self::Once { .. } => None,
         }
     }
 }
@@ -246,14 +260,12 @@ impl Proxy {
         }
         let mut share = self.fetches.filling.share(self.cache.settings().max_bytes);
         let go_on = |read: usize| read <= most && share.grow(read as u64);
-        let peeked = peek_while(response, go_on, WHOLE).await;
+        let peeked = peek_while(response, go_on).await;
         let Some(body) = peeked.whole() else {
             if peeked.broke_off() {
                 return Landed::failed(Error::Incomplete, facts);
             }
-            if peeked.read() > most {
-                self.pass_alone(errand);
-            }
+            self.pass_alone(errand);
             return Landed::once(peeked.into_response(), facts);
         };
         let head = peeked.head();
@@ -283,16 +295,20 @@ impl Proxy {
 
     /// What a fetch says about an older answer: whether it may still be served.
     fn look_after(&self, errand: &Errand, landed: &Landed) {
-        let kept = matches!(landed, Landed::Whole { kept: true, .. });
-        if landed.is_failure() {
-            let now = Instant::now();
-            if let Found::Entry(entry) = self.cache.find(&errand.key, &errand.fields, now) {
-                debug!(route = %errand.route.id, "upstream failed; what is kept is served for a while");
-                entry.troubled(now + TROUBLED);
-            }
-        } else if !kept && matches!(errand.lifetime, Lifetime::Ours(_)) {
-            // Gone, forbidden, or too large by now.
-            self.cache.forget(&errand.key);
+        let now = Instant::now();
+        if landed.is_upstreams_failure() {
+            self.trouble(&errand.key, &errand.fields, now);
+        } else if landed.drops_the_old() && matches!(errand.lifetime, Lifetime::Ours(_)) {
+            // Gone, forbidden, or too large by now. What was sent for later stays.
+            self.cache.forget(&errand.key, landed.facts().sent.unwrap_or(now));
+        }
+    }
+
+    /// Has what is kept served for a while without asking upstream again.
+    pub(super) fn trouble(&self, key: &Key, fields: &HeaderMap, now: Instant) {
+        if let Found::Entry(entry) = self.cache.find(key, fields, now) {
+            debug!("upstream fails; what is kept is served for a while");
+            entry.troubled(now + TROUBLED);
         }
     }
 }

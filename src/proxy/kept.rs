@@ -33,7 +33,7 @@ pub(super) fn hit(
     answer(head, entry, now)
 }
 
-/// Answers from what is kept, although it is past its time.
+/// Answers from what is kept, although it may be past its time.
 pub(super) fn stale(
     head: &Parts,
     entry: &Entry,
@@ -41,7 +41,12 @@ pub(super) fn stale(
     exchange: &mut Exchange,
 ) -> Response<Body> {
     let now = Instant::now();
-    exchange.cached(CacheStatus::Stale { ttl: entry.life.ttl(now), why });
+    let ttl = entry.life.ttl(now);
+    // Somebody else's fetch may have renewed it meanwhile.
+    exchange.cached(match ttl {
+        0.. => CacheStatus::Hit { ttl },
+        _ => CacheStatus::Stale { ttl, why },
+    });
     answer(head, entry, now)
 }
 

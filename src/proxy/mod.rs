@@ -18,6 +18,7 @@ mod problem;
 mod rate_limit;
 mod replay;
 mod retry;
+mod sought;
 mod trail;
 mod whoami;
 mod writing;
@@ -38,12 +39,12 @@ use crate::caller::{Caller, Callers};
 use crate::omni;
 use crate::policy::Asked;
 use crate::proxy::cache_status::{CacheStatus, Forward};
-use crate::proxy::cached::{Brought, Sought};
 use crate::proxy::error::Error;
 use crate::proxy::exchange::{Exchange, X_REQUEST_ID};
 use crate::proxy::fetch::Fetches;
 use crate::proxy::headers::Pseudonym;
 use crate::proxy::replay::Room;
+use crate::proxy::sought::{Brought, Sought};
 use crate::proxy::writing::Writing;
 use crate::route::Target;
 use crate::shape::{Refused, Shaper};
@@ -68,6 +69,8 @@ pub struct Proxy {
     custody: Arc<Custody>,
     cache: Arc<Cache>,
     fetches: Fetches,
+    /// Who makes the calls that no caller makes.
+    ourselves: Arc<Caller>,
 }
 
 /// The rooms along the corridor that others look into too.
@@ -94,13 +97,6 @@ struct Wait {
     max_wait: Option<Duration>,
 }
 
-impl Wait {
-    /// The same for the same caller, whenever there is room.
-    fn in_background(&self) -> Self {
-        Self { caller: self.caller.clone(), priority: Priority::Batch, max_wait: None }
-    }
-}
-
 impl Proxy {
     /// Opens the corridor between the rooms.
     pub fn new(plan: Plan, callers: Callers, rooms: Neighbours, replay: ReplaySettings) -> Self {
@@ -116,12 +112,18 @@ impl Proxy {
             custody,
             cache,
             fetches: Fetches::default(),
+            ourselves: Arc::new(Caller::ourselves()),
         }
     }
 
     /// Replaces what was said. Exchanges under way keep the plan that they began with.
     pub fn replace_plan(&self, plan: Plan) {
         self.plan.store(Arc::new(plan));
+    }
+
+    /// How a fetch waits that nobody waits for: whenever there is room, and at nobody's expense.
+    fn background(&self) -> Wait {
+        Wait { caller: self.ourselves.clone(), priority: Priority::Batch, max_wait: None }
     }
 
     /// Drops what is kept; with a name, what the route of that name keeps. What fetches under way bring
@@ -158,6 +160,7 @@ impl Proxy {
         let result = forwarded.catch_unwind().await.unwrap_or(Err(Error::Panic));
         let mut response = result.unwrap_or_else(|error| {
             self.tell(&error, &exchange);
+            exchange.trail.failed();
             if error.caller_left() {
                 exchange.left();
             } else {
@@ -212,7 +215,7 @@ impl Proxy {
         head.version = http::Version::HTTP_11;
         let body = route.policy.limit(body);
         if let Some(brought) = brought {
-            return self.seek(Sought::new(route, &wait, brought, head), exchange).await;
+            return self.seek(Sought::new(route, wait, brought, head), exchange).await;
         }
         let safe = head.method.is_safe();
         let why = if safe { Forward::Bypass } else { Forward::Method };

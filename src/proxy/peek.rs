@@ -38,26 +38,31 @@ struct Begun {
 ///
 /// Cancel-safe: dropping the future drops the response.
 pub(crate) async fn peek(response: Response<Body>, most: usize, within: Duration) -> Peeked {
-    peek_while(response, |read| read <= most, within).await
+    let mut peeked = Peeked::untouched(response);
+    // Too slow: what was read is kept, and there is more.
+    let _ = timeout(within, peeked.body.read_on(|read| read <= most)).await;
+    peeked
 }
 
-/// Reads a body to its end, but only while `go_on` takes the number of bytes that were read, and no
-/// longer than `within`.
+/// Reads a body to its end, but only while `go_on` takes the number of bytes that were read.
 ///
 /// Cancel-safe: dropping the future drops the response.
 pub(crate) async fn peek_while(
     response: Response<Body>,
     go_on: impl FnMut(usize) -> bool,
-    within: Duration,
 ) -> Peeked {
-    let (head, rest) = response.into_parts();
-    let mut body = Begun { read: VecDeque::new(), bytes: 0, error: None, ended: false, rest };
-    // Too slow: what was read is kept, and there is more.
-    let _ = timeout(within, body.read_on(go_on)).await;
-    Peeked { head, body }
+    let mut peeked = Peeked::untouched(response);
+    peeked.body.read_on(go_on).await;
+    peeked
 }
 
 impl Peeked {
+    fn untouched(response: Response<Body>) -> Self {
+        let (head, rest) = response.into_parts();
+        let body = Begun { read: VecDeque::new(), bytes: 0, error: None, ended: false, rest };
+        Self { head, body }
+    }
+
     pub(crate) fn head(&self) -> &Parts {
         &self.head
     }
@@ -65,11 +70,6 @@ impl Peeked {
     /// Whether the body broke off.
     pub(crate) fn broke_off(&self) -> bool {
         self.body.error.is_some()
-    }
-
-    /// How much of the body was read.
-    pub(crate) fn read(&self) -> usize {
-        self.body.bytes
     }
 
     /// The whole body; `None` where it was too long, too slow, or broke off.
@@ -82,7 +82,11 @@ impl Peeked {
             (None, _) => Some(Bytes::new()),
             (Some(only), None) => Some(only.clone()),
             (Some(first), Some(second)) => {
-                Some([first, second].into_iter().chain(pieces).flatten().copied().collect())
+                let mut whole = Vec::with_capacity(self.body.bytes);
+                for piece in [first, second].into_iter().chain(pieces) {
+                    whole.extend_from_slice(piece);
+                }
+                Some(whole.into())
             }
         }
     }

@@ -228,11 +228,17 @@ impl Plan {
     }
 }
 
+/// Fields that are another with each call, and say nothing of what is asked. A fetch for several callers
+/// goes without.
+const OF_ONE_CALL: [&str; 3] = ["traceparent", "tracestate", "x-request-id"];
+
 /// A fetch for several callers takes along only what tells their answers apart, so what the route
 /// forwards besides the usual is part of that.
 fn keeps(mut rule: Rule, policy: &Policy, route: &RouteId, cache: &Cache) -> Keeps {
     if let Lifetime::Ours(_) = rule.lifetime {
-        let more = policy.forward_headers.iter().filter(|name| !rule.vary.contains(name));
+        let is_new =
+            |name: &&HeaderName| !rule.vary.contains(name) && !OF_ONE_CALL.contains(&name.as_str());
+        let more = policy.forward_headers.iter().filter(is_new);
         let more: Vec<HeaderName> = more.cloned().collect();
         rule.vary.extend(more);
     }

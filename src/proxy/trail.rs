@@ -161,6 +161,9 @@ impl Trail {
         if let Some(route) = &self.route {
             route.series.attempted(&self.method, status, took);
         }
+        if let Some(writing) = &mut self.writing {
+            writing.attempted(status);
+        }
     }
 
     /// Upstream's answer is the call's, and is about to go out.
@@ -168,6 +171,12 @@ impl Trail {
         if let Some(writing) = &mut self.writing {
             writing.answered(status);
         }
+    }
+
+    /// The call came to nothing, and its caller is about to be told.
+    pub(crate) fn failed(&mut self) {
+        // It may have been done all the same; dropping it leaves stale what it wrote.
+        self.writing = None;
     }
 
     /// The call's answer has come to its end.

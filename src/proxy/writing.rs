@@ -1,10 +1,16 @@
 //! A write, and what it leaves stale.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
+use tokio::runtime::Handle;
+use tokio::time::sleep;
 
 use crate::cache::{Cache, Write};
+
+/// How long upstream may still be at a write that it has not answered well.
+const LATE: Duration = Duration::from_secs(60);
 
 /// Makes kept answers stale when a write's exchange ends, however it ends.
 ///
@@ -17,6 +23,8 @@ pub(crate) struct Writing {
     write: Write,
     stage: Stage,
     streams: bool,
+    /// An attempt ended so that nobody knows whether it was done.
+    doubtful: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +41,7 @@ enum Stage {
 
 impl Writing {
     pub(crate) fn new(cache: Arc<Cache>, write: Write, streams: bool) -> Self {
-        Self { cache, write, stage: Stage::Unsent, streams }
+        Self { cache, write, stage: Stage::Unsent, streams, doubtful: false }
     }
 
     /// Its head is about to be sent.
@@ -41,15 +49,23 @@ impl Writing {
         self.stage = Stage::Sent;
     }
 
-    /// Upstream answered.
+    /// An attempt has ended; `None` when upstream did not answer.
+    pub(crate) fn attempted(&mut self, status: Option<StatusCode>) {
+        self.doubtful |= !status.is_some_and(is_definite);
+    }
+
+    /// Upstream's answer is the call's, and is about to go out.
     pub(crate) fn answered(&mut self, status: StatusCode) {
-        // A timeout of upstream's own says nothing of what was done.
-        let definite = status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT;
-        if definite {
+        // What the last attempt was refused may be what an earlier one did: a DELETE that is repeated
+        // finds nothing.
+        if is_definite(status) && !self.doubtful {
             self.stage = Stage::Over;
             return;
         }
         self.cache.generations().apply(&self.write);
+        if status.is_server_error() {
+            self.apply_late();
+        }
         self.stage = Stage::Answered;
     }
 
@@ -61,10 +77,33 @@ impl Writing {
     }
 }
 
+/// Whether a status says that nothing was done. A timeout of upstream's own does not.
+fn is_definite(status: StatusCode) -> bool {
+    status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT
+}
+
+impl Writing {
+    /// Once more after a while, in a task of its own: upstream may be at it still.
+    fn apply_late(&self) {
+        let (cache, write) = (self.cache.clone(), self.write);
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                sleep(LATE).await;
+                cache.generations().apply(&write);
+            });
+        }
+    }
+}
+
 impl Drop for Writing {
     fn drop(&mut self) {
-        if matches!(self.stage, Stage::Sent | Stage::Answered) {
-            self.cache.generations().apply(&self.write);
+        match self.stage {
+            Stage::Unsent | Stage::Over => {}
+            Stage::Answered => self.cache.generations().apply(&self.write),
+            Stage::Sent => {
+                self.cache.generations().apply(&self.write);
+                self.apply_late();
+            }
         }
     }
 }

@@ -80,6 +80,8 @@ pub struct Outlook {
     /// and nobody charged to it sends, also while the probe is out. False once the next call would
     /// be the probe.
     pub paused: bool,
+    /// Whether half as many wait as may, or more.
+    pub crowded: bool,
 }
 
 /// The budgets in service. Dropping it ends their pump.
@@ -207,7 +209,9 @@ impl Shaper {
             queue.advance(now);
             let seat = seat(queue, ask);
             let (free, next) = queue.outlook(seat, now);
-            Outlook { free, next, paused: queue.lanes[seat.lane].is_paused(&queue.meters, now) }
+            let lane = &queue.lanes[seat.lane];
+            let paused = lane.is_paused(&queue.meters, now);
+            Outlook { free, next, paused, crowded: lane.queued * 2 >= lane.max_queued }
         })
     }
 

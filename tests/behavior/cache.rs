@@ -216,7 +216,7 @@ async fn an_exhausted_budget_is_relieved_by_what_is_stale() {
     assert!((1..=9).all(|page| fetched(page) == 1));
     let batch = house.rooms.metrics.render(&Default::default());
     let refreshed =
-        "omnigate_grants_total{budget=\"omni\",caller=\"anonymous\",priority=\"batch\"} 9";
+        "omnigate_grants_total{budget=\"omni\",caller=\"omnigate\",priority=\"batch\"} 9";
     assert!(batch.contains(refreshed), "{batch}");
 }
 

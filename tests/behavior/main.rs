@@ -12,7 +12,12 @@
 mod harness;
 
 mod cache;
+mod cache_attack;
 mod cache_crowd;
+mod cache_isolation;
+mod cache_keeping;
+mod cache_writes;
+mod cache_writes_storm;
 mod hygiene;
 mod impersonation;
 mod limit;

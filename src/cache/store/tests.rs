@@ -332,7 +332,14 @@ proptest! {
                     }
                     Step::End(which) if which < fills.len() => {
                         let fill = fills.swap_remove(which);
-                        let good = stale.get(fill.path).is_none_or(|stale| *stale < fill.began);
+                        let current =
+                            |fill: &Fill| stale.get(fill.path).is_none_or(|at| *at < fill.began);
+                        let overtakes = |there: &Fill| {
+                            there.since > fill.since
+                                && current(there)
+                                && there.since.elapsed() < 30 * SECOND
+                        };
+                        let good = current(&fill) && !kept.get(fill.path).is_some_and(overtakes);
                         assert_eq!(fill.end(&cache).is_some(), good);
                         if good {
                             kept.insert(fill.path, fill);

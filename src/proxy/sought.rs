@@ -1,0 +1,165 @@
+//! What a call asks for, where it may be answered from what is kept.
+
+use std::sync::Arc;
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, RANGE, USER_AGENT, VIA,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::base::{Body, CredentialId};
+use crate::cache::{Key, Lifetime, Question, Subject, Wishes};
+use crate::credential::Generation;
+use crate::omni;
+use crate::proxy::exchange::X_REQUEST_ID;
+use crate::proxy::fetch::Errand;
+use crate::proxy::plan::{Keeps, PlannedRoute};
+use crate::proxy::{Wait, headers};
+
+/// What identifies us to upstream where a fetch is for several callers.
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("omnigate/", env!("CARGO_PKG_VERSION")));
+
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// Fields that ask for less than the whole answer.
+const CONDITIONS: [HeaderName; 6] =
+    [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE];
+
+/// What decides whether and how a call may be answered from what is kept. Read from its fields as they
+/// came.
+#[derive(Debug)]
+pub(super) struct Brought<'a> {
+    pub(super) keeps: &'a Keeps,
+    /// The keys that it may go with, each with the value that it has now.
+    pub(super) keys: Vec<(CredentialId, Generation)>,
+    pub(super) wishes: Wishes,
+    /// Its fields, where upstream says what may be kept.
+    fields: HeaderMap,
+}
+
+/// A call that may be answered from what is kept.
+pub(super) struct Sought<'a> {
+    pub(super) route: &'a Arc<PlannedRoute>,
+    /// How it waits; less long with each time that it looks again.
+    pub(super) wait: Wait,
+    pub(super) brought: Brought<'a>,
+    /// The call as it would go up by itself.
+    pub(super) head: Parts,
+    pub(super) key: Key,
+}
+
+impl<'a> Brought<'a> {
+    /// `None` where the call is never answered from what is kept.
+    pub(super) fn read(
+        route: &'a PlannedRoute,
+        head: &Parts,
+        path: &str,
+        body: &Body,
+    ) -> Option<Self> {
+        let keeps = route.keeps.as_ref()?;
+        let reads = matches!(head.method, Method::GET | Method::HEAD);
+        // What a body asks for is in no key, nor is a second user.
+        let has_body = !http_body::Body::is_end_stream(body);
+        let users = head.headers.get_all(headers::RUN_AS).iter().count();
+        if !reads || has_body || users > 1 || omni::is_never_kept(path) {
+            return None;
+        }
+        let fields = match keeps.rule.lifetime {
+            Lifetime::Ours(_) => HeaderMap::new(),
+            Lifetime::Upstream => head.headers.clone(),
+        };
+        let wishes = Wishes::read(&head.headers);
+        Some(Self { keeps, keys: route.keys_now()?, wishes, fields })
+    }
+}
+
+impl<'a> Sought<'a> {
+    /// Names what the call asks for.
+    pub(super) fn new(
+        route: &'a Arc<PlannedRoute>,
+        wait: Wait,
+        brought: Brought<'a>,
+        mut head: Parts,
+    ) -> Self {
+        // One coding for all: who can read none but this one can read it, and so can everybody.
+        head.headers.insert(ACCEPT_ENCODING, IDENTITY);
+        let keys: Vec<(&CredentialId, u64)> =
+            brought.keys.iter().map(|(id, generation)| (id, generation.number())).collect();
+        let key = Key::of(&Question {
+            keys: &keys,
+            path: head.uri.path(),
+            query: head.uri.query(),
+            acts_for: head.headers.get(headers::RUN_AS),
+            fields: &head.headers,
+            vary: &brought.keeps.rule.vary,
+        });
+        Self { route, wait, brought, head, key }
+    }
+
+    /// What a fetch for all who ask this takes along: nothing by which its answer could differ that is
+    /// not in the key. Where upstream's `Vary` says by what answers differ, everything but conditions.
+    fn fetch_head(&self) -> Parts {
+        let mut head = self.head.clone();
+        match self.brought.keeps.rule.lifetime {
+            Lifetime::Ours(_) => {
+                let plain =
+                    [&HOST, &ACCEPT, &ACCEPT_ENCODING, &VIA, &X_REQUEST_ID, &headers::RUN_AS];
+                let named = |name: &HeaderName| self.brought.keeps.rule.vary.contains(name);
+                headers::retain(&mut head.headers, |name| plain.contains(&name) || named(name));
+                head.headers.entry(USER_AGENT).or_insert(AGENT);
+            }
+            Lifetime::Upstream => {
+                headers::retain(&mut head.headers, |name| !CONDITIONS.contains(name));
+            }
+        }
+        // The last is our own; the others are one caller's, and no part of the question.
+        if let Some(own) = head.headers.get_all(VIA).iter().next_back().cloned() {
+            head.headers.insert(VIA, own);
+        }
+        head.method = Method::GET;
+        head
+    }
+
+    pub(super) fn errand(&self, subject: Subject) -> Errand {
+        let head = self.fetch_head();
+        Errand {
+            route: self.route.clone(),
+            key: self.key.clone(),
+            fields: self.head.headers.clone(),
+            head,
+            brought: self.brought.fields.clone(),
+            lifetime: self.brought.keeps.rule.lifetime,
+            stale: self.brought.keeps.rule.stale,
+            subject,
+            keys: self.brought.keys.clone(),
+        }
+    }
+
+    /// What tells flights apart.
+    pub(super) fn flight(&self) -> Key {
+        match self.brought.keeps.rule.lifetime {
+            Lifetime::Ours(_) => self.key.clone(),
+            Lifetime::Upstream => {
+                let mut fields = self.fetch_head().headers;
+                fields.remove(VIA);
+                fields.remove(X_REQUEST_ID);
+                self.key.with_all(&fields)
+            }
+        }
+    }
+
+    /// Whether the call is to fail where upstream's state is another than it thinks: that is for
+    /// upstream to say (RFC 9111 §4.3.2).
+    pub(super) fn is_conditional_on_state(&self) -> bool {
+        let fields = &self.head.headers;
+        fields.contains_key(IF_MATCH) || fields.contains_key(IF_UNMODIFIED_SINCE)
+    }
+
+    /// The fields that decide which of several kept answers is meant.
+    pub(super) fn fields(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+}
