@@ -12,7 +12,8 @@ use crate::cache::{Entry, Found, Judgement, Rider, Stage, Stamp, Subject, Waits}
 use crate::proxy::cache_status::{CacheStatus, Forward, Relief};
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::fetch::{InLine, Landed};
+use crate::proxy::fetch::InLine;
+use crate::proxy::landed::Landed;
 use crate::proxy::plan::PlannedRoute;
 use crate::proxy::sought::Sought;
 use crate::proxy::{Proxy, Wait, kept};
@@ -61,8 +62,13 @@ impl Proxy {
     ) -> Result<Response<Body>, Error> {
         // One deadline, however often it has to look again.
         let until = Instant::now() + self.shaper.max_wait(&sought.wait.ask(sought.route));
-        let mut failed = false;
+        let (mut failed, mut round) = (false, 0);
         loop {
+            // What was kept for an earlier value of the key is not for this call any more.
+            if round > 0 && !sought.goes_with_the_same_keys() {
+                return self.pass(sought, Forward::Miss, exchange).await;
+            }
+            round += 1;
             if self.fetches.stop.is_cancelled() {
                 let estimate = Duration::ZERO;
                 return Err(Refused::Draining { position: 0, estimate }.into());
@@ -191,7 +197,7 @@ impl Proxy {
     /// What is kept and may be served in need, after something went wrong. Not what another value of
     /// the key has shown, or one that is refused by now.
     fn spare(&self, sought: &Sought<'_>) -> Option<Arc<Entry>> {
-        if sought.route.keys_now().is_none_or(|keys| keys != sought.brought.keys) {
+        if !sought.goes_with_the_same_keys() {
             return None;
         }
         let now = Instant::now();

@@ -1,13 +1,12 @@
 //! A fetch that several callers wait for: sent once, in a task of its own, and read to its end.
 
-use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
-use http::header::{AGE, CONTENT_LENGTH, DATE};
+use http::header::{AGE, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
@@ -21,9 +20,8 @@ use crate::cache::{
     Waits, rfc9111,
 };
 use crate::credential::Generation;
-use crate::omni;
-use crate::proxy::cache_status::Relief;
 use crate::proxy::error::Error;
+use crate::proxy::landed::Landed;
 use crate::proxy::peek::peek_while;
 use crate::proxy::plan::PlannedRoute;
 use crate::proxy::trail::{Facts, Trail};
@@ -36,25 +34,6 @@ const TROUBLED: Duration = Duration::from_secs(10);
 /// How long a key passes alone whose answer is too large to be kept, where its route has no time
 /// of its own.
 const PASSES: Duration = Duration::from_secs(10);
-
-/// What a fetch came to.
-#[derive(Clone, Debug)]
-pub(crate) enum Landed {
-    /// A complete answer, for all who wait.
-    Whole {
-        entry: Arc<Entry>,
-        /// Whether it is kept.
-        kept: bool,
-        facts: Arc<Facts>,
-    },
-    /// An answer for one of them alone: too long, too slow, or not to be shared.
-    Once { response: Arc<Single>, facts: Arc<Facts> },
-    /// None.
-    Failed { error: Arc<Error>, facts: Arc<Facts> },
-}
-
-/// An answer that the first takes who comes for it.
-pub(crate) struct Single(Mutex<Option<Response<Body>>>);
 
 /// What is fetched, apart from who waits for it.
 #[derive(Debug)]
@@ -128,66 +107,6 @@ impl Aboard {
     }
 }
 
-impl Single {
-    pub(crate) fn take(&self) -> Option<Response<Body>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl fmt::Debug for Single {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Single")
-    }
-}
-
-impl Landed {
-    pub(crate) fn facts(&self) -> &Facts {
-        match self {
-            Self::Whole { facts, .. } | Self::Once { facts, .. } | Self::Failed { facts, .. } => {
-                facts
-            }
-        }
-    }
-
-    fn once(response: Response<Body>, facts: &Facts) -> Self {
-        let response = Arc::new(Single(Mutex::new(Some(response))));
-        Self::Once { response, facts: Arc::new(facts.clone()) }
-    }
-
-    fn failed(error: Error, facts: &Facts) -> Self {
-        Self::Failed { error: Arc::new(error), facts: Arc::new(facts.clone()) }
-    }
-
-    /// Whether upstream failed, and not the queue or a key.
-    fn is_upstreams_failure(&self) -> bool {
-        match self {
-            Self::Whole { entry, .. } => entry.answer.status.is_server_error(),
-            Self::Once { .. } => false,
-            Self::Failed { error, .. } => error.is_upstreams(),
-        }
-    }
-
-    /// Whether it is no longer so what an older answer says.
-    fn drops_the_old(&self) -> bool {
-        match self {
-            Self::Once { .. } => true,
-            Self::Whole { entry, kept, .. } => {
-                !kept && !omni::is_of_the_firewall(&entry.answer.headers)
-            }
-            Self::Failed { .. } => false,
-        }
-    }
-
-    /// Why something that is kept would be better, if it would.
-    pub(crate) fn relief(&self) -> Option<Relief> {
-        match self {
-            _ if self.is_upstreams_failure() => Some(Relief::Failed),
-            Self::Failed { .. } => Some(Relief::Busy),
-            Self::Whole { .. } | Self::Once { .. } => None,
-        }
-    }
-}
-
 impl Proxy {
     /// Sends a fetch on its way. Spawned: it outlives the callers who wait for it, once it was
     /// granted; before that it ends when the last of them leaves.
@@ -239,7 +158,11 @@ impl Proxy {
     ) -> Landed {
         let request = Request::from_parts(errand.head.clone(), Body::empty());
         match self.travel(&errand.route, request, place, wait, trail).await {
-            Ok(response) => self.read_whole(errand, pilot, self.receive(response), trail).await,
+            Ok(response) => {
+                let ends = has_an_end(&response);
+                let response = self.receive(response);
+                self.read_whole(errand, pilot, response, ends, trail).await
+            }
             Err(error) => Landed::failed(error, trail.facts()),
         }
     }
@@ -250,6 +173,7 @@ impl Proxy {
         errand: &Errand,
         pilot: &Pilot<InLine, Landed>,
         response: Response<Body>,
+        has_an_end: bool,
         trail: &Trail,
     ) -> Landed {
         let (facts, received) = (trail.facts(), Instant::now());
@@ -279,7 +203,8 @@ impl Proxy {
         let answer = Answer::compact(head.status, &lasting(&head.headers), body);
         let entry = Arc::new(Entry::new(answer, life, errand.subject.clone(), stamp));
         let vary = errand.vary(&head.headers);
-        let kept = errand.may_be_kept(&entry, facts)
+        let kept = has_an_end
+            && errand.may_be_kept(&entry, facts)
             && self.cache.keep(&errand.key, &errand.fields, &vary, &entry);
         Landed::Whole { entry, kept, facts: Arc::new(facts.clone()) }
     }
@@ -391,6 +316,14 @@ impl Drop for Share<'_> {
     }
 }
 
+/// Whether it can be told that a body is whole: one that ends with its connection may have been cut
+/// (RFC 9112 §8).
+fn has_an_end(response: &Response<Body>) -> bool {
+    let headers = response.headers();
+    let framed = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    framed || http_body::Body::is_end_stream(response.body())
+}
+
 fn stated_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -414,4 +347,35 @@ fn lasting(headers: &HeaderMap) -> HeaderMap {
         }
     }
     lasting
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    #[test]
+    fn a_body_that_ends_with_its_connection_is_not_known_to_be_whole() {
+        let endless = || Body::boxed(StreamBody::new(futures_util::stream::pending()));
+        let with = |name, value| {
+            let mut response = Response::new(endless());
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            has_an_end(&response)
+        };
+        assert!(!has_an_end(&Response::new(endless())));
+        assert!(!with(DATE, "now"));
+        assert!(with(CONTENT_LENGTH, "7") && with(TRANSFER_ENCODING, "chunked"));
+        assert!(has_an_end(&Response::new(Body::empty())));
+    }
+
+    #[test]
+    fn all_fetches_together_hold_no_more_than_they_may() {
+        let filling = Filling::default();
+        let (mut one, mut other) = (filling.share(100), filling.share(100));
+        assert!(one.grow(60) && one.grow(60) && other.grow(40));
+        assert!(!other.grow(41));
+        drop(other);
+        assert!(one.grow(100) && !one.grow(101));
+    }
 }

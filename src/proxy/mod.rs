@@ -12,6 +12,7 @@ mod exchange;
 mod fetch;
 mod headers;
 mod kept;
+mod landed;
 mod peek;
 mod plan;
 mod problem;

@@ -158,6 +158,11 @@ impl<'a> Sought<'a> {
         fields.contains_key(IF_MATCH) || fields.contains_key(IF_UNMODIFIED_SINCE)
     }
 
+    /// Whether its keys have the same values as when it came, and any of them is usable.
+    pub(super) fn goes_with_the_same_keys(&self) -> bool {
+        self.route.keys_now().is_some_and(|keys| keys == self.brought.keys)
+    }
+
     /// The fields that decide which of several kept answers is meant.
     pub(super) fn fields(&self) -> &HeaderMap {
         &self.head.headers

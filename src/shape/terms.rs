@@ -43,16 +43,6 @@ impl Terms {
     pub fn late(&self, deadline: Instant) -> Option<Refused> {
         self.shared.with(|queue| queue.late_for(Instant::now(), self.ticket, deadline))
     }
-
-    /// What one is told who waited for this place, and whose own deadline has come now: always
-    /// [`Refused::Late`].
-    pub fn refusal(&self) -> Refused {
-        self.shared.with(|queue| {
-            let now = Instant::now();
-            queue.advance(now);
-            queue.refusal(now, self.ticket)
-        })
-    }
 }
 
 impl fmt::Debug for Terms {
@@ -446,18 +436,16 @@ mod tests {
         let mut second = budget.join(HOUR);
         let (now, terms) = (Instant::now(), second.terms());
         let late = Refused::Late { position: 1, estimate: 122 * SECOND };
-        assert_eq!(terms.late(now + 121 * SECOND), Some(late.clone()));
+        assert_eq!(terms.late(now + 121 * SECOND), Some(late));
         assert_eq!(terms.late(now + 122 * SECOND), None);
-        assert_eq!(terms.refusal(), late);
         // By what it stands on now, and not by what it joined with.
         budget.change(&terms, Priority::Interactive, HOUR);
         assert_eq!(terms.late(now + 61 * SECOND), None);
         let late = Refused::Late { position: 0, estimate: 51 * SECOND };
         sleep(10 * SECOND).await;
-        assert_eq!(terms.late(now + 60 * SECOND), Some(late.clone()));
-        assert_eq!(terms.refusal(), late);
+        assert_eq!(terms.late(now + 60 * SECOND), Some(late));
         let permit = permit(&mut second).await.unwrap();
-        assert_eq!((terms.late(now), terms.refusal()), (None, LATE));
+        assert_eq!(terms.late(now), None);
         drop((permit, first));
     }
 
@@ -474,7 +462,7 @@ mod tests {
         for _ in 0..2 {
             for terms in &all {
                 budget.change(terms, Priority::Interactive, HOUR);
-                assert_eq!((terms.late(Instant::now()), terms.refusal()), (None, LATE));
+                assert_eq!(terms.late(Instant::now()), None);
             }
             assert_eq!(budget.counts(), (1, 0));
             assert!(is_late(&refused.near().await));
