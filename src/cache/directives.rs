@@ -56,8 +56,8 @@ pub(super) struct Terms {
 impl Wishes {
     /// Reads what a request wants; where it does not say so clearly, that its answer is fetched.
     ///
-    /// Of several values of one directive the strictest counts. Without `Cache-Control` and `Pragma`
-    /// this costs two look-ups.
+    /// Of several values of one directive the strictest counts. Without `Cache-Control` and
+    /// `Pragma` this costs two look-ups.
     pub fn read(headers: &HeaderMap) -> Self {
         let mut wishes = Self::default();
         let mut said = false;

@@ -1,7 +1,7 @@
 //! Equal fetches in flight pay once.
 //!
-//! A flight is led by a task of its own, the *pilot*; callers *ride*. Each rider leaves when it will.
-//! The last to leave before the pilot goes has it give up; once it goes, it runs to its end.
+//! A flight is led by a task of its own, the *pilot*; callers *ride*. Each rider leaves when it
+//! will. The last to leave before the pilot goes has it give up; once it goes, it runs to its end.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -25,7 +25,8 @@ pub struct Waits {
     pub until: Instant,
 }
 
-/// Fetches under way; `P` is a hold on a flight's place in the queue, `L` is what a flight comes to.
+/// Fetches under way; `P` is a hold on a flight's place in the queue, `L` is what a flight comes
+/// to.
 #[derive(Debug)]
 pub struct Flights<P, L> {
     map: Arc<Map<P, L>>,
@@ -136,8 +137,8 @@ impl<P: Clone, L: Clone> Flights<P, L> {
 }
 
 impl<P, L: Clone> Pilot<P, L> {
-    /// Says where the flight waits. `change` has the place wait as the most urgent of those who ride,
-    /// and as long as any of them: now, and whenever that changes; under the flight's lock.
+    /// Says where the flight waits. `change` has the place wait as the most urgent of those who
+    /// ride, and as long as any of them: now, and whenever that changes; under the flight's lock.
     pub fn waits_at(&self, place: P, change: fn(&P, &Waits)) {
         let mut cabin = lock(&self.flight.cabin);
         (cabin.place, cabin.change) = (Some(place), Some(change));
@@ -178,6 +179,11 @@ impl<P, L: Clone> Pilot<P, L> {
         let alone = cabin.riders.is_empty() && cabin.stamp.is_none();
         cabin.closed |= alone;
         alone
+    }
+
+    /// Lets nobody join any more. Those who ride go on.
+    pub fn close(&self) {
+        self.leave_the_map();
     }
 
     /// Tells all who ride what it came to. Who comes later looks at what is kept, and begins anew.
@@ -397,7 +403,7 @@ mod tests {
         assert!(matches!(first.stage(), Stage::Landed(1)));
         assert_eq!(all.len(), 1);
         anew.unwrap().land(2);
-        assert!(all.is_empty());
+        assert_eq!(all.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -427,7 +433,7 @@ mod tests {
         drop(pilot);
         rider.moved().await;
         assert!(matches!(rider.stage(), Stage::Lost));
-        assert!(all.is_empty());
+        assert_eq!(all.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]

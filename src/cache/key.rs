@@ -62,9 +62,9 @@ impl Key {
         })
     }
 
-    /// The key of the variant for a request with these fields, where answers differ by `names`. What
-    /// means the same is the same here: several lines of a field and one with all members, and blanks
-    /// around commas (RFC 9111 §4.1).
+    /// The key of the variant for a request with these fields, where answers differ by `names`.
+    /// What means the same is the same here: several lines of a field and one with all members, and
+    /// blanks around commas (RFC 9111 §4.1).
     pub fn with(&self, fields: &HeaderMap, names: &[HeaderName]) -> Self {
         let values: Vec<Option<Vec<u8>>> = names.iter().map(|name| normal(fields, name)).collect();
         self.added(Added::Some, names.len(), &|out| {
@@ -137,8 +137,8 @@ fn field(out: Out<'_>, fields: &HeaderMap, name: impl AsRef<str>) {
     values.iter().for_each(|value| part(out, value.as_bytes()));
 }
 
-/// All lines of a field as one, without the blanks that mean nothing. Language tags have no letter case
-/// (RFC 5646 §2.1.1); their order is left, since some servers prefer the first of equals.
+/// All lines of a field as one, without the blanks that mean nothing. Language tags have no letter
+/// case (RFC 5646 §2.1.1); their order is left, since some servers prefer the first of equals.
 fn normal(fields: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     let lines: Vec<&[u8]> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     let first = lines.first()?;

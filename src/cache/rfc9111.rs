@@ -144,8 +144,8 @@ fn guess(received: &Received<'_>, terms: &Terms) -> Option<Duration> {
 
 /// How old the answer was when its request was sent (§4.2.3).
 ///
-/// The RFC gives the age at arrival, `max(apparent_age, age_value + response_delay)`; `Life` adds the
-/// delay itself, as part of the time since.
+/// The RFC gives the age at arrival, `max(apparent_age, age_value + response_delay)`; `Life` adds
+/// the delay itself, as part of the time since.
 fn age_when_sent(received: &Received<'_>) -> Duration {
     // Date has whole seconds; the fraction of ours would make every answer a little older.
     let wall = received.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

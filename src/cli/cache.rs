@@ -20,7 +20,8 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// Have the running gateway forget answers that it keeps.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CacheArgs {
-    /// The config file [default: $OMNIGATE_CONFIG, ./omnigate.toml, your config folder, /etc/omnigate]
+    /// The config file [default: $OMNIGATE_CONFIG, ./omnigate.toml, your config folder,
+    /// /etc/omnigate]
     #[arg(short, long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -29,8 +30,8 @@ pub(crate) struct CacheArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Forget all of them, or those of one route. Exits 1 if there is no such route, 69 if no gateway
-    /// answers on the config's admin address.
+    /// Forget all of them, or those of one route. Exits 1 if there is no such route, 69 if no
+    /// gateway answers on the config's admin address.
     Purge(PurgeArgs),
 }
 
@@ -98,7 +99,7 @@ fn said(route: Option<&str>, status: StatusCode, body: &Value) -> Result<String,
         let gone = match body["entries"].as_u64() {
             None => String::new(),
             Some(1) => ": 1 answer is gone".to_owned(),
-            Some(entries) => format!(": {entries} answers are gone"),
+            Some(entries) => format!(": {entries} entries are gone"),
         };
         return Ok(format!("nothing{what} is kept any more{gone}"));
     }
@@ -137,12 +138,12 @@ mod tests {
     fn what_the_gateway_did_is_said_in_plain_words() {
         let gone = |entries: Value| said_of(200, &json!({ "route": "lists", "entries": entries }));
         let kept = "nothing of route `lists` is kept any more";
-        assert_eq!(gone(json!(12)), Ok(format!("{kept}: 12 answers are gone")));
+        assert_eq!(gone(json!(12)), Ok(format!("{kept}: 12 entries are gone")));
         assert_eq!(gone(json!(1)), Ok(format!("{kept}: 1 answer is gone")));
         assert_eq!(gone(Value::Null), Ok(kept.to_owned()));
         let all = json!({ "route": null, "entries": 0 });
         let all = said(None, StatusCode::OK, &all);
-        assert_eq!(all, Ok("nothing is kept any more: 0 answers are gone".to_owned()));
+        assert_eq!(all, Ok("nothing is kept any more: 0 entries are gone".to_owned()));
     }
 
     #[test]

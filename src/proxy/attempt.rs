@@ -88,9 +88,9 @@ impl Proxy {
         Ok(place)
     }
 
-    /// Waits for the turn of a place and sends its call, in the design's order: the bearer is at hand,
-    /// the connection is checked out, the permit is taken, the head is written. A call that the limit
-    /// refused waits again, in its old place; one that failed may be sent again.
+    /// Waits for the turn of a place and sends its call, in the design's order: the bearer is at
+    /// hand, the connection is checked out, the permit is taken, the head is written. A call that
+    /// the limit refused waits again, in its old place; one that failed may be sent again.
     pub(super) async fn travel(
         &self,
         route: &Arc<PlannedRoute>,

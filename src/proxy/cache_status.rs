@@ -62,8 +62,6 @@ pub(crate) enum Forward {
     Stale,
     /// The caller wants a newer one, or none that is kept.
     Request,
-    /// The caller wants a part, and nothing was kept for it.
-    Partial,
 }
 
 impl CacheStatus {
@@ -104,8 +102,7 @@ impl CacheStatus {
                 CacheOutcome::Miss
             }
             Self::Forwarded {
-                why: Forward::Bypass | Forward::Method | Forward::Request | Forward::Partial,
-                ..
+                why: Forward::Bypass | Forward::Method | Forward::Request, ..
             } => CacheOutcome::Bypass,
         }
     }
@@ -131,7 +128,6 @@ impl Forward {
             Self::Miss => "uri-miss",
             Self::Stale => "stale",
             Self::Request => "request",
-            Self::Partial => "partial",
         }
     }
 }

@@ -22,7 +22,11 @@ use crate::shape::Refused;
 /// How often a call that waits longer than it would is looked after while it is connecting.
 const CONNECTING: Duration = Duration::from_millis(100);
 
-/// How long a call to which something stale can be given waits for upstream, once its fetch was sent.
+/// How long past its deadline a call waits for a connection at most.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long a call to which something stale can be given waits for upstream, once its fetch was
+/// sent.
 const HANGING: Duration = Duration::from_secs(5);
 
 /// What is kept says how to go on.
@@ -162,8 +166,10 @@ impl Proxy {
             return Ok(Look::Answer(kept::stale(head, entry, relief, exchange)));
         }
         Ok(match () {
-            () if head.headers.contains_key(RANGE) => Look::Pass(Forward::Partial),
-            () if head.method == Method::HEAD => Look::Pass(why),
+            // Of what is not kept whole, upstream gives the part.
+            () if head.headers.contains_key(RANGE) || head.method == Method::HEAD => {
+                Look::Pass(why)
+            }
             () => Look::Fetch { why, spare: stale.is_some() },
         })
     }
@@ -194,8 +200,8 @@ impl Proxy {
         }
     }
 
-    /// What is kept and may be served in need, after something went wrong. Not what another value of
-    /// the key has shown, or one that is refused by now.
+    /// What is kept and may be served in need, after something went wrong. Not what another value
+    /// of the key has shown, or one that is refused by now.
     fn spare(&self, sought: &Sought<'_>) -> Option<Arc<Entry>> {
         if !sought.goes_with_the_same_keys() {
             return None;
@@ -248,8 +254,8 @@ impl Proxy {
         if !anew && self.has_landed(sought) {
             return Ok(None);
         }
-        // Where the queue refuses this call, that is for this call alone: whoever has joined meanwhile
-        // finds the pilot gone, and looks again.
+        // Where the queue refuses this call, that is for this call alone: whoever has joined
+        // meanwhile finds the pilot gone, and looks again.
         let place = self.line_up(sought.route, &sought.wait)?;
         let trail = exchange.trail.of_fetch(&sought.wait);
         self.take_off(sought.errand(subject), pilot, place, sought.wait.clone(), trail);
@@ -267,8 +273,8 @@ impl Proxy {
         }
     }
 
-    /// Fetches anew in the background what was served past its time, unless somebody does. A refresh
-    /// takes no place in the queue that a call may need.
+    /// Fetches anew in the background what was served past its time, unless somebody does. A
+    /// refresh takes no place in the queue that a call may need.
     fn refresh(self: &Arc<Self>, sought: &Sought<'_>, exchange: &Exchange) {
         let wait = self.background();
         if self.shaper.outlook(&wait.ask(sought.route)).crowded {
@@ -286,8 +292,9 @@ impl Proxy {
         rider.stay(waits);
     }
 
-    /// Waits for a fetch, until it lands or this call's deadline passes; the time that it takes from its
-    /// grant on is not counted. One to whom something stale can be given (`spare`) waits no longer than
+    /// Waits for a fetch, until it lands or this call's deadline passes; the time that it takes
+    /// from its grant on is not counted. One to whom something stale can be given (`spare`) waits
+    /// no longer than
     /// `stale_after_wait` for the grant, and 5 s for upstream.
     async fn ride(
         &self,
@@ -323,6 +330,10 @@ impl Proxy {
             let now = Instant::now();
             // Where a slot is free, it only waits for its connection, and that is not waiting.
             match rider.place().and_then(|place| place.late(now)) {
+                None if now >= deadline + GRACE => {
+                    let estimate = Duration::ZERO;
+                    return Err(Refused::Late { position: 0, estimate }.into());
+                }
                 None => until = now + CONNECTING,
                 Some(_) if spare => {
                     rider.stay(self.waits_in_background(sought.route));

@@ -1,10 +1,10 @@
 //! Whether a key is still good. Upstream's word alone does not take one out of service: a caller
 //! could provoke an answer that looks so, and the key is everybody's.
 //!
-//! So a key that was refused is put on *trial*, one trial at a time however many calls were refused:
-//! its place is looked at, and if its value is the same, Omni is asked who it is, while the key's other
-//! calls wait. That question is charged like any call. A refused key's calls fail at once; it is asked for again once a minute, and when
-//! its value changes.
+//! So a key that was refused is put on *trial*, one trial at a time however many calls were
+//! refused: its place is looked at, and if its value is the same, Omni is asked who it is, while
+//! the key's other calls wait. That question is charged like any call. A refused key's calls fail
+//! at once; it is asked for again once a minute, and when its value changes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -166,7 +166,8 @@ impl Custody {
                 "Omni refuses this key; its calls fail until it has another value, or Omni takes it again");
         }
         match answer {
-            // Also where it was replaced while Omni was asked: the calls go with the new value then.
+            // Also where it was replaced while Omni was asked: the calls go with the new value
+            // then.
             _ if generation != seen => Verdict::Renewed,
             Ok(answer) if answer.refused => Verdict::Rejected,
             Ok(answer) if answer.status.is_success() => Verdict::Sound,

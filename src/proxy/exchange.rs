@@ -67,6 +67,11 @@ impl Exchange {
         &self.request_id
     }
 
+    /// The id as a field's value.
+    pub(crate) fn request_id_field(&self) -> Option<HeaderValue> {
+        HeaderValue::try_from(self.request_id.as_str()).ok()
+    }
+
     pub(crate) fn comes_from(&mut self, caller: &CallerId) {
         self.caller = Some(caller.clone());
     }
@@ -90,7 +95,7 @@ impl Exchange {
     pub(crate) fn finish(mut self, mut response: Response<Body>) -> Response<Body> {
         self.status = Some(response.status());
         let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::try_from(self.request_id.as_str()) {
+        if let Some(id) = self.request_id_field() {
             headers.insert(X_REQUEST_ID, id);
         }
         if let Some(timing) = self.trail.facts().timing() {
@@ -127,7 +132,7 @@ impl Drop for Exchange {
         let method = self.trail.method();
         self.trail.metrics().exchanged(&ExchangeFacts { route: series, method, status, took });
         if let (Some(series), Some(cache)) = (series, &self.cache) {
-            series.cached(cache.outcome());
+            series.cached(cache.outcome(), facts.attempts);
         }
         info!(
             target: "omnigate::access",

@@ -1,6 +1,7 @@
 //! A fetch that several callers wait for: sent once, in a task of its own, and read to its end.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -9,7 +10,7 @@ use futures_util::FutureExt;
 use http::header::{AGE, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -21,6 +22,7 @@ use crate::cache::{
 };
 use crate::credential::Generation;
 use crate::proxy::error::Error;
+use crate::proxy::exchange::X_REQUEST_ID;
 use crate::proxy::landed::Landed;
 use crate::proxy::peek::peek_while;
 use crate::proxy::plan::PlannedRoute;
@@ -30,6 +32,10 @@ use crate::shape::{Ask, LaneId, Place, Refused, Terms};
 
 /// How long an answer that upstream could not renew is served without asking again.
 const TROUBLED: Duration = Duration::from_secs(10);
+
+/// How long an answer may take from its head to its end, for those who come later to wait for it
+/// too.
+const WHOLE: Duration = Duration::from_secs(30);
 
 /// How long a key passes alone whose answer is too large to be kept, where its route has no time
 /// of its own.
@@ -130,8 +136,8 @@ impl Proxy {
             });
             let fetch = proxy.fetch(&errand, &pilot, place, &wait, &mut trail);
             let landed = tokio::select! {
-                // In this order: nothing is sent once the ledger is about to be closed, and an answer
-                // that is there counts more than callers who have left.
+                // In this order: nothing is sent once the ledger is about to be closed, and an
+                // answer that is there counts more than callers who have left.
                 biased;
                 () = stop.cancelled() => return,
                 landed = AssertUnwindSafe(fetch).catch_unwind() => landed,
@@ -140,6 +146,9 @@ impl Proxy {
             let landed = landed.unwrap_or_else(|_| Landed::failed(Error::Panic, trail.facts()));
             // It holds the pilot too.
             drop(trail);
+            if let Landed::Failed { error, .. } = &landed {
+                proxy.tell(error, errand.head.headers.get(X_REQUEST_ID));
+            }
             proxy.look_after(&errand, &landed);
             if let Some(pilot) = Arc::into_inner(pilot) {
                 pilot.land(landed);
@@ -179,26 +188,33 @@ impl Proxy {
         let (facts, received) = (trail.facts(), Instant::now());
         let most = self.cache.settings().max_entry;
         if stated_length(response.headers()).is_some_and(|length| length > most as u64) {
-            self.pass_alone(errand);
-            return Landed::once(response, facts);
+            return self.pass_on(errand, response, true, facts);
         }
         let mut share = self.fetches.filling.share(self.cache.settings().max_bytes);
         let go_on = |read: usize| read <= most && share.grow(read as u64);
-        let peeked = peek_while(response, go_on).await;
+        let mut reading = pin!(peek_while(response, go_on));
+        let peeked = match timeout(WHOLE, &mut reading).await {
+            Ok(peeked) => peeked,
+            Err(_) => {
+                // Who comes from now on does not wait for what may trickle for ever.
+                pilot.close();
+                reading.await
+            }
+        };
         let Some(body) = peeked.whole() else {
             if peeked.broke_off() {
                 return Landed::failed(Error::Incomplete, facts);
             }
-            self.pass_alone(errand);
-            return Landed::once(peeked.into_response(), facts);
+            let too_large = peeked.read() > most;
+            return self.pass_on(errand, peeked.into_response(), too_large, facts);
         };
         let head = peeked.head();
         let Some(life) = errand.life(head.status, &head.headers, facts, received) else {
             // Upstream says that it is for one alone.
-            return Landed::once(peeked.into_response(), facts);
+            return self.pass_on(errand, peeked.into_response(), false, facts);
         };
         let Some(stamp) = pilot.stamp() else {
-            return Landed::once(peeked.into_response(), facts);
+            return self.pass_on(errand, peeked.into_response(), false, facts);
         };
         let answer = Answer::compact(head.status, &lasting(&head.headers), body);
         let entry = Arc::new(Entry::new(answer, life, errand.subject.clone(), stamp));
@@ -209,13 +225,23 @@ impl Proxy {
         Landed::Whole { entry, kept, facts: Arc::new(facts.clone()) }
     }
 
-    /// Calls for this key do not wait for each other for a while: they would wait for nothing.
-    fn pass_alone(&self, errand: &Errand) {
-        let time = match errand.lifetime {
-            Lifetime::Ours(ttl) => ttl,
-            Lifetime::Upstream => PASSES,
-        };
-        self.cache.pass(&errand.key, Instant::now() + time);
+    /// Gives an answer to one caller alone. Where it is too large to be kept, calls for it do not
+    /// wait for each other for a while: they would wait for nothing.
+    fn pass_on(
+        &self,
+        errand: &Errand,
+        response: Response<Body>,
+        too_large: bool,
+        facts: &Facts,
+    ) -> Landed {
+        if too_large {
+            let time = match errand.lifetime {
+                Lifetime::Ours(ttl) => ttl,
+                Lifetime::Upstream => PASSES,
+            };
+            self.cache.pass(&errand.key, Instant::now() + time);
+        }
+        Landed::once(response, too_large, facts)
     }
 
     /// What a fetch says about an older answer: whether it may still be served.
@@ -223,7 +249,7 @@ impl Proxy {
         let now = Instant::now();
         if landed.is_upstreams_failure() {
             self.trouble(&errand.key, &errand.fields, now);
-        } else if landed.drops_the_old() && matches!(errand.lifetime, Lifetime::Ours(_)) {
+        } else if landed.drops_the_old(errand.lifetime) {
             // Gone, forbidden, or too large by now. What was sent for later stays.
             self.cache.forget(&errand.key, landed.facts().sent.unwrap_or(now));
         }
@@ -239,8 +265,8 @@ impl Proxy {
 }
 
 impl Errand {
-    /// How long an answer is good, to those who wait for it and to later ones; `None` when it is for
-    /// one alone.
+    /// How long an answer is good, to those who wait for it and to later ones; `None` when it is
+    /// for one alone.
     fn life(
         &self,
         status: StatusCode,
@@ -328,7 +354,8 @@ fn stated_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// How old an answer was when it came, as caches on its way say.
+/// How old an answer was when it came, as caches on its way say. What cannot be read says nothing
+/// here, where it does not decide how long the answer is good.
 fn stated_age(headers: &HeaderMap) -> Duration {
     let age = headers.get(AGE).and_then(|age| age.to_str().ok()?.trim().parse::<u32>().ok());
     Duration::from_secs(age.unwrap_or(0).into())

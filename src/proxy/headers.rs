@@ -108,8 +108,8 @@ pub(crate) fn set_bearer(headers: &mut HeaderMap, bearer: HeaderValue) {
     headers.insert(AUTHORIZATION, bearer);
 }
 
-/// Takes away all that upstream sent and a caller shall not see; a redirect to upstream's own origin
-/// becomes one to ours. `plain` says that the caller's connection has no TLS.
+/// Takes away all that upstream sent and a caller shall not see; a redirect to upstream's own
+/// origin becomes one to ours. `plain` says that the caller's connection has no TLS.
 pub(crate) fn scrub_response(headers: &mut HeaderMap, upstream: &Origin, plain: bool) {
     remove_hop_by_hop(headers);
     retain(headers, |name| {

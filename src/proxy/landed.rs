@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::Response;
+use http::{Response, StatusCode};
 
 use crate::base::Body;
-use crate::cache::Entry;
+use crate::cache::{Answer, Entry, Lifetime};
 use crate::omni;
 use crate::proxy::cache_status::Relief;
 use crate::proxy::error::Error;
@@ -22,8 +22,9 @@ pub(crate) enum Landed {
         kept: bool,
         facts: Arc<Facts>,
     },
-    /// An answer for one of them alone: too long, too slow, or not to be shared.
-    Once { response: Arc<Single>, facts: Arc<Facts> },
+    /// An answer for one of them alone: too large, or not to be shared, or there is no room for it
+    /// now.
+    Once { response: Arc<Single>, status: StatusCode, too_large: bool, facts: Arc<Facts> },
     /// None.
     Failed { error: Arc<Error>, facts: Arc<Facts> },
 }
@@ -40,31 +41,41 @@ impl Landed {
         }
     }
 
-    pub(crate) fn once(response: Response<Body>, facts: &Facts) -> Self {
+    pub(crate) fn once(response: Response<Body>, too_large: bool, facts: &Facts) -> Self {
+        let status = response.status();
         let response = Arc::new(Single(Mutex::new(Some(response))));
-        Self::Once { response, facts: Arc::new(facts.clone()) }
+        Self::Once { response, status, too_large, facts: Arc::new(facts.clone()) }
     }
 
     pub(crate) fn failed(error: Error, facts: &Facts) -> Self {
         Self::Failed { error: Arc::new(error), facts: Arc::new(facts.clone()) }
     }
 
-    /// Whether upstream failed, and not the queue or a key.
+    /// Whether upstream failed, and not the queue or a key. What the firewall says, or an
+    /// application that is busy, is nothing about what was asked for either.
     pub(crate) fn is_upstreams_failure(&self) -> bool {
         match self {
-            Self::Whole { entry, .. } => entry.answer.status.is_server_error(),
+            Self::Whole { entry, .. } => {
+                let Answer { status, headers, .. } = &entry.answer;
+                status.is_server_error()
+                    || matches!(status.as_u16(), 408 | 425 | 429)
+                    || omni::is_of_the_firewall(headers)
+            }
             Self::Once { .. } => false,
             Self::Failed { error, .. } => error.is_upstreams(),
         }
     }
 
-    /// Whether it is no longer so what an older answer says.
-    pub(crate) fn drops_the_old(&self) -> bool {
+    /// Whether what an older answer says is not so any more: it is gone, forbidden, or too large to
+    /// be kept; or, where all of 200 is kept, anything else.
+    pub(crate) fn drops_the_old(&self, lifetime: Lifetime) -> bool {
+        let is_gone = |status: &StatusCode| matches!(status.as_u16(), 401 | 403 | 404 | 410);
         match self {
-            Self::Once { .. } => true,
             Self::Whole { entry, kept, .. } => {
-                !kept && !omni::is_of_the_firewall(&entry.answer.headers)
+                let ours = matches!(lifetime, Lifetime::Ours(_));
+                !kept && (ours || is_gone(&entry.answer.status))
             }
+            Self::Once { status, too_large, .. } => *too_large || is_gone(status),
             Self::Failed { .. } => false,
         }
     }

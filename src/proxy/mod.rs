@@ -127,8 +127,8 @@ impl Proxy {
         Wait { caller: self.ourselves.clone(), priority: Priority::Batch, max_wait: None }
     }
 
-    /// Drops what is kept; with a name, what the route of that name keeps. What fetches under way bring
-    /// is not kept either. Says how many answers went.
+    /// Drops what is kept; with a name, what the route of that name keeps. What fetches under way
+    /// bring is not kept either. Says how many entries went.
     ///
     /// # Errors
     /// There is no route of that name; those that there are.
@@ -140,8 +140,8 @@ impl Proxy {
         Ok(self.cache.purge(route))
     }
 
-    /// Ends the fetches that are under way. Callers who wait for one are told nothing good, so this is
-    /// for when there are none any more.
+    /// Ends the fetches that are under way. Callers who wait for one are told nothing good, so this
+    /// is for when there are none any more.
     ///
     /// Cancel-safe: what was not ended ends by itself.
     pub async fn end_fetches(&self) {
@@ -160,7 +160,7 @@ impl Proxy {
         let forwarded = AssertUnwindSafe(self.forward(&plan, request, &peer, &mut exchange));
         let result = forwarded.catch_unwind().await.unwrap_or(Err(Error::Panic));
         let mut response = result.unwrap_or_else(|error| {
-            self.tell(&error, &exchange);
+            self.tell(&error, exchange.request_id_field().as_ref());
             exchange.trail.failed();
             if error.caller_left() {
                 exchange.left();
@@ -210,7 +210,7 @@ impl Proxy {
         if let Ok(host) = HeaderValue::try_from(self.upstream.origin().authority().as_str()) {
             head.headers.insert(HOST, host);
         }
-        if let Ok(id) = HeaderValue::try_from(exchange.request_id().as_str()) {
+        if let Some(id) = exchange.request_id_field() {
             head.headers.insert(X_REQUEST_ID, id);
         }
         head.version = http::Version::HTTP_11;
@@ -240,16 +240,17 @@ impl Proxy {
     }
 
     /// Tells the operator what the caller is not told.
-    fn tell(&self, error: &Error, exchange: &Exchange) {
-        let request_id = exchange.request_id();
+    fn tell(&self, error: &Error, request_id: Option<&HeaderValue>) {
+        let request_id = request_id.and_then(|id| id.to_str().ok());
         match error {
-            Error::Panic => error!(%request_id, "a panic was caught"),
-            Error::Connect(_) | Error::Send(_) | Error::Unsteady => {
-                warn!(%request_id, cause = chain(error), "upstream did not answer");
+            Error::Panic => error!(request_id, "a panic was caught"),
+            Error::Connect(_) | Error::Send(_) | Error::Unsteady | Error::Incomplete => {
+                warn!(request_id, cause = chain(error), "upstream did not answer");
             }
             Error::Refused(Refused::Full { .. } | Refused::Rejected { .. })
-            | Error::Busy { .. } => warn!(%request_id, %error, "refused"),
-            _ => debug!(%request_id, %error, "refused"),
+            | Error::Busy { .. } => warn!(request_id, %error, "refused"),
+            // What several waited for was told once, by their fetch.
+            _ => debug!(request_id, %error, "refused"),
         }
     }
 }

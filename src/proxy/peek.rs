@@ -72,6 +72,11 @@ impl Peeked {
         self.body.error.is_some()
     }
 
+    /// How much of the body was read.
+    pub(crate) fn read(&self) -> usize {
+        self.body.bytes
+    }
+
     /// The whole body; `None` where it was too long, too slow, or broke off.
     pub(crate) fn whole(&self) -> Option<Bytes> {
         if !self.body.ended {

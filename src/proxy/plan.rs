@@ -12,7 +12,9 @@ use crate::cache::{Cache, Lifetime, RouteMark, Rule};
 use crate::credential::{Credential, Credentials, Generation, Unavailable};
 use crate::policy::Policy;
 use crate::proxy::error::Error;
+use crate::proxy::exchange::X_REQUEST_ID;
 use crate::proxy::retry::RetryBudget;
+use crate::proxy::sought::TRACES;
 use crate::route::{CanonicalPath, Collision, Found, Methods, Pattern, Router};
 use crate::shape::{Key, LaneId, Shaper};
 use crate::telemetry::{Metrics, RouteSeries};
@@ -228,16 +230,14 @@ impl Plan {
     }
 }
 
-/// Fields that are another with each call, and say nothing of what is asked. A fetch for several callers
-/// goes without.
-const OF_ONE_CALL: [&str; 3] = ["traceparent", "tracestate", "x-request-id"];
-
 /// A fetch for several callers takes along only what tells their answers apart, so what the route
 /// forwards besides the usual is part of that.
 fn keeps(mut rule: Rule, policy: &Policy, route: &RouteId, cache: &Cache) -> Keeps {
     if let Lifetime::Ours(_) = rule.lifetime {
-        let is_new =
-            |name: &&HeaderName| !rule.vary.contains(name) && !OF_ONE_CALL.contains(&name.as_str());
+        let is_new = |name: &&HeaderName| {
+            let is_of_one_call = **name == X_REQUEST_ID || TRACES.contains(&name.as_str());
+            !rule.vary.contains(name) && !is_of_one_call
+        };
         let more = policy.forward_headers.iter().filter(is_new);
         let more: Vec<HeaderName> = more.cloned().collect();
         rule.vary.extend(more);

@@ -2,9 +2,9 @@
 //!
 //! Two things want a body's bytes kept. A refusal of Omni's limit is answered by sending the same
 //! call again, so what went up is kept, to a bound. And a caller who hangs up in the middle of an
-//! upload cannot be seen to leave while its bytes fill the receive window: TCP delivers the end only
-//! behind them (RFC 9293 §3.8.6). So the body is read, to another bound, before its head is sent,
-//! and the end comes into view. Beyond that nothing is read faster than upstream takes it.
+//! upload cannot be seen to leave while its bytes fill the receive window: TCP delivers the end
+//! only behind them (RFC 9293 §3.8.6). So the body is read, to another bound, before its head is
+//! sent, and the end comes into view. Beyond that nothing is read faster than upstream takes it.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -110,8 +110,8 @@ impl Replay {
         self.source.as_ref().is_none_or(|source| source.lock().recall())
     }
 
-    /// The body from its beginning, for one attempt; `None` when it is no longer at hand. An attempt
-    /// that had the body has it no more.
+    /// The body from its beginning, for one attempt; `None` when it is no longer at hand. An
+    /// attempt that had the body has it no more.
     pub(crate) fn attempt(&self) -> Option<Body> {
         let Some(source) = &self.source else { return Some(Body::empty()) };
         let mut locked = source.lock();

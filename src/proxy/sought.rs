@@ -28,8 +28,12 @@ const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const CONDITIONS: [HeaderName; 6] =
     [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE];
 
-/// What decides whether and how a call may be answered from what is kept. Read from its fields as they
-/// came.
+/// Fields that are another with each call, and say nothing of what is asked. A fetch for several
+/// callers goes without.
+pub(super) const TRACES: [&str; 2] = ["traceparent", "tracestate"];
+
+/// What decides whether and how a call may be answered from what is kept. Read from its fields as
+/// they came.
 #[derive(Debug)]
 pub(super) struct Brought<'a> {
     pub(super) keeps: &'a Keeps,
@@ -99,8 +103,9 @@ impl<'a> Sought<'a> {
         Self { route, wait, brought, head, key }
     }
 
-    /// What a fetch for all who ask this takes along: nothing by which its answer could differ that is
-    /// not in the key. Where upstream's `Vary` says by what answers differ, everything but conditions.
+    /// What a fetch for all who ask this takes along: nothing by which its answer could differ that
+    /// is not in the key. Where upstream's `Vary` says by what answers differ, everything but
+    /// conditions.
     fn fetch_head(&self) -> Parts {
         let mut head = self.head.clone();
         match self.brought.keeps.rule.lifetime {
@@ -111,9 +116,9 @@ impl<'a> Sought<'a> {
                 headers::retain(&mut head.headers, |name| plain.contains(&name) || named(name));
                 head.headers.entry(USER_AGENT).or_insert(AGENT);
             }
-            Lifetime::Upstream => {
-                headers::retain(&mut head.headers, |name| !CONDITIONS.contains(name));
-            }
+            Lifetime::Upstream => headers::retain(&mut head.headers, |name| {
+                !CONDITIONS.contains(name) && !TRACES.contains(&name.as_str())
+            }),
         }
         // The last is our own; the others are one caller's, and no part of the question.
         if let Some(own) = head.headers.get_all(VIA).iter().next_back().cloned() {

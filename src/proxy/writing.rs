@@ -15,8 +15,8 @@ const LATE: Duration = Duration::from_secs(60);
 /// Makes kept answers stale when a write's exchange ends, however it ends.
 ///
 /// Before the write's answer goes out, so that who has seen it reads what was written. Once more at
-/// the end of an answer that streams, or that breaks off: upstream may have gone on working after its
-/// response head.
+/// the end of an answer that streams, or that breaks off: upstream may have gone on working after
+/// its response head.
 #[derive(Debug)]
 pub(crate) struct Writing {
     cache: Arc<Cache>,
@@ -56,8 +56,8 @@ impl Writing {
 
     /// Upstream's answer is the call's, and is about to go out.
     pub(crate) fn answered(&mut self, status: StatusCode) {
-        // What the last attempt was refused may be what an earlier one did: a DELETE that is repeated
-        // finds nothing.
+        // What the last attempt was refused may be what an earlier one did: a DELETE that is
+        // repeated finds nothing.
         if is_definite(status) && !self.doubtful {
             self.stage = Stage::Over;
             return;

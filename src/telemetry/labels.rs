@@ -90,7 +90,7 @@ pub enum CacheOutcome {
     Stale,
     /// By the request of another call that wanted the same.
     Collapsed,
-    /// By a request of its own, whose answer may be kept.
+    /// By a request of its own, whose answer may be kept; or not at all, since nothing was kept.
     Miss,
     /// By a request of its own, past the cache.
     Bypass,

@@ -1,11 +1,10 @@
 //! Every metric that omnigate has, by name. Labels are names from the config and fixed words,
 //! never a caller's text, so that nobody can add a series.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::Method;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,9 +15,9 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::base::{BudgetId, CallerId, CredentialId, Priority, RouteId};
 use crate::telemetry::labels::{
     BudgetLabel, BudgetRoute, CacheLabels, CacheOutcome, CallLabels, CredentialLabel,
-    CredentialState, GrantLabels, LimitLabels, Probe, ProbeLabels, ReasonLabel, Retry, RetryLabels,
-    Word, method_word,
+    CredentialState, GrantLabels, LimitLabels, Probe, ProbeLabels, ReasonLabel, RetryLabels, Word,
 };
+use crate::telemetry::series::{BudgetSeries, CacheSeries, RouteSeries, Series};
 
 /// Seconds. A queue of minutes is normal here, so the buckets reach far.
 const BUCKETS: [f64; 14] =
@@ -51,39 +50,6 @@ pub struct Metrics {
     cache_bytes: Gauge,
     cache_entries: Gauge,
     no_route: RouteSeries,
-}
-
-/// The series of one route, looked up once per plan.
-#[derive(Clone, Debug)]
-pub struct RouteSeries(Arc<Series>);
-
-#[derive(Debug)]
-struct Series {
-    route: Arc<str>,
-    server: Family<CallLabels, Histogram, fn() -> Histogram>,
-    client: Family<CallLabels, Histogram, fn() -> Histogram>,
-    /// By method and status: a handful each, so that a call takes no lock of the family's.
-    server_known: Mutex<HashMap<(&'static str, u16), Histogram>>,
-    retries: Family<RetryLabels, Counter>,
-    budget: Option<BudgetSeries>,
-    cache: Option<CacheSeries>,
-}
-
-/// The series of a route that keeps answers.
-#[derive(Debug)]
-struct CacheSeries {
-    /// In the order of [`CacheOutcome::ALL`].
-    outcomes: [Counter; 5],
-    saved: Counter,
-}
-
-#[derive(Debug)]
-struct BudgetSeries {
-    wait: Histogram,
-    /// 429s of the limit while our own count was beyond its bound.
-    limited: Counter,
-    /// And while it was within.
-    limited_within: Counter,
 }
 
 /// How one exchange ended.
@@ -201,7 +167,7 @@ impl Metrics {
         );
         r.register(
             "omnigate_cache_entries",
-            "How many answers are kept",
+            "Things that are kept: answers, and what leads to them",
             self.cache_entries.clone(),
         );
     }
@@ -350,91 +316,17 @@ impl Metrics {
     }
 }
 
-impl Series {
-    /// Without a budget and without a cache rule.
-    fn new(
-        route: Arc<str>,
-        server: &Family<CallLabels, Histogram, fn() -> Histogram>,
-        client: &Family<CallLabels, Histogram, fn() -> Histogram>,
-        retries: &Family<RetryLabels, Counter>,
-    ) -> Self {
-        Self {
-            route,
-            server: server.clone(),
-            client: client.clone(),
-            server_known: Mutex::default(),
-            retries: retries.clone(),
-            budget: None,
-            cache: None,
-        }
-    }
-}
-
-impl RouteSeries {
-    /// A call of this route was granted its permit.
-    pub fn granted(&self, waited: Duration) {
-        if let Some(budget) = &self.0.budget {
-            budget.wait.observe(waited.as_secs_f64());
-        }
-    }
-
-    /// An attempt has ended; `None` when upstream did not answer.
-    pub fn attempted(&self, method: &Method, status: Option<StatusCode>, took: Duration) {
-        let status = status.map_or(0, |status| status.as_u16());
-        let labels = self.labels(method, status);
-        self.0.client.get_or_create(&labels).observe(took.as_secs_f64());
-    }
-
-    /// Upstream's limit refused an attempt. `within_budget` says that by our own count it had no
-    /// reason to: somebody else spends the key, or upstream counts otherwise.
-    pub fn limited(&self, within_budget: bool) {
-        if let Some(budget) = &self.0.budget {
-            if within_budget { &budget.limited_within } else { &budget.limited }.inc();
-        }
-    }
-
-    /// A call of this route is sent once more.
-    pub fn retried(&self, reason: Retry) {
-        let labels = RetryLabels { route: self.0.route.clone(), reason: reason.word() };
-        self.0.retries.get_or_create(&labels).inc();
-    }
-
-    /// The cache answered a call of this route, or passed it on.
-    pub fn cached(&self, outcome: CacheOutcome) {
-        let Some(cache) = &self.0.cache else { return };
-        for (counter, each) in cache.outcomes.iter().zip(CacheOutcome::ALL) {
-            if each == outcome {
-                counter.inc();
-            }
-        }
-        if outcome.saves() {
-            cache.saved.inc();
-        }
-    }
-
-    fn answered(&self, method: &Method, status: u16, took: Duration) {
-        let mut known = self.0.server_known.lock().unwrap_or_else(PoisonError::into_inner);
-        let histogram = known
-            .entry((method_word(method), status))
-            .or_insert_with(|| self.0.server.get_or_create(&self.labels(method, status)).clone());
-        histogram.observe(took.as_secs_f64());
-    }
-
-    fn labels(&self, method: &Method, status: u16) -> CallLabels {
-        CallLabels { route: self.0.route.clone(), method: Word(method_word(method)), status }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::labels::Retry;
 
     #[test]
     fn what_happened_is_counted_under_names_from_the_config() {
         let metrics = Metrics::new();
         let series = metrics.route(&RouteId::new("lists"), Some(&BudgetId::new("omni")), true);
-        series.cached(CacheOutcome::Hit);
-        series.cached(CacheOutcome::Bypass);
+        series.cached(CacheOutcome::Hit, 0);
+        series.cached(CacheOutcome::Bypass, 1);
         series.granted(Duration::from_secs(3));
         let (budget, caller) = (BudgetId::new("omni"), CallerId::new("nightly"));
         metrics.granted(&budget, &caller, Priority::Batch);

@@ -260,8 +260,8 @@ fn response() -> impl Strategy<Value = HeaderMap> {
         })
 }
 
-/// Besides what is said above: no number that cannot be read, which it ignores; no min-fresh of zero,
-/// with which it serves what is stale; no Pragma beside Cache-Control, which it minds.
+/// Besides what is said above: no number that cannot be read, which it ignores; no min-fresh of
+/// zero, with which it serves what is stale; no Pragma beside Cache-Control, which it minds.
 fn wishes() -> impl Strategy<Value = HeaderMap> {
     let option = |text| prop::option::weighted(0.3, text);
     (
