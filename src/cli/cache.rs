@@ -98,7 +98,7 @@ fn said(route: Option<&str>, status: StatusCode, body: &Value) -> Result<String,
         let what = route.map_or_else(String::new, |name| format!(" of route `{name}`"));
         let gone = match body["entries"].as_u64() {
             None => String::new(),
-            Some(1) => ": 1 answer is gone".to_owned(),
+            Some(1) => ": 1 entry is gone".to_owned(),
             Some(entries) => format!(": {entries} entries are gone"),
         };
         return Ok(format!("nothing{what} is kept any more{gone}"));
@@ -139,7 +139,7 @@ mod tests {
         let gone = |entries: Value| said_of(200, &json!({ "route": "lists", "entries": entries }));
         let kept = "nothing of route `lists` is kept any more";
         assert_eq!(gone(json!(12)), Ok(format!("{kept}: 12 entries are gone")));
-        assert_eq!(gone(json!(1)), Ok(format!("{kept}: 1 answer is gone")));
+        assert_eq!(gone(json!(1)), Ok(format!("{kept}: 1 entry is gone")));
         assert_eq!(gone(Value::Null), Ok(kept.to_owned()));
         let all = json!({ "route": null, "entries": 0 });
         let all = said(None, StatusCode::OK, &all);
