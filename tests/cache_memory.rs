@@ -245,7 +245,7 @@ macro_rules! tests {
 
 tests! {
     entries_of_4_kib_stay_within_the_bound: distinct[PLAIN](200_000, 4 << 10, 1);
-    #[ignore = "takes minutes; --release"]
+    #[ignore = "minutes of work; tests/run --all runs it"]
     ten_million_entries_of_4_kib_stay_within_the_bound: distinct[PLAIN](10_000_000, 4 << 10, 1);
     four_threads_stay_within_the_bound: distinct[PLAIN](100_000, 4 << 10, 4);
     tiny_entries_stay_within_the_bound: distinct[PLAIN](200_000, 50, 1);

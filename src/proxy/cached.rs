@@ -96,7 +96,7 @@ impl Proxy {
                 Ok(Waited::Landed(landed)) => landed,
                 Ok(Waited::Lost) => continue,
                 Ok(Waited::Enough(relief)) => match self.spare(&sought) {
-                    Some(entry) => return Ok(kept::stale(&sought.head, &entry, relief, exchange)),
+                    Some(entry) => return Ok(kept::serve(&sought.head, &entry, relief, exchange)),
                     // Not any more: something was written meanwhile.
                     None => continue,
                 },
@@ -106,7 +106,7 @@ impl Proxy {
             if let Some(relief) = landed.relief()
                 && let Some(entry) = self.spare(&sought)
             {
-                return Ok(kept::stale(&sought.head, &entry, relief, exchange));
+                return Ok(kept::serve(&sought.head, &entry, relief, exchange));
             }
             match landed {
                 Landed::Whole { entry, kept, .. } => {
@@ -139,11 +139,8 @@ impl Proxy {
         let now = Instant::now();
         let (stale, why) = match self.cache.find(&sought.key, sought.fields(), now) {
             Found::Entry(entry) => match entry.life.judge(wishes, now) {
-                Judgement::Fresh => {
-                    return Ok(Look::Answer(kept::hit(head, &entry, now, exchange)));
-                }
-                Judgement::Welcome => {
-                    let answer = kept::stale(head, &entry, Relief::Welcome, exchange);
+                Judgement::Fresh | Judgement::Welcome => {
+                    let answer = kept::serve(head, &entry, Relief::Welcome, exchange);
                     return Ok(Look::Answer(answer));
                 }
                 Judgement::Stale => (Some(entry), Forward::Stale),
@@ -163,7 +160,7 @@ impl Proxy {
             if relief != Relief::Failed {
                 self.refresh(sought, exchange);
             }
-            return Ok(Look::Answer(kept::stale(head, entry, relief, exchange)));
+            return Ok(Look::Answer(kept::serve(head, entry, relief, exchange)));
         }
         Ok(match () {
             // Of what is not kept whole, upstream gives the part.
@@ -224,7 +221,7 @@ impl Proxy {
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Error> {
         match self.spare(sought) {
-            Some(entry) => Ok(kept::stale(&sought.head, &entry, Relief::Busy, exchange)),
+            Some(entry) => Ok(kept::serve(&sought.head, &entry, Relief::Busy, exchange)),
             None => Err(error),
         }
     }

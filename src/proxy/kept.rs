@@ -22,30 +22,18 @@ pub(super) struct Fetched {
     pub(super) collapsed: bool,
 }
 
-/// Answers from what is kept and fresh.
-pub(super) fn hit(
+/// Answers from what is kept. `relief` says why that is better, where it is past its time.
+pub(super) fn serve(
     head: &Parts,
     entry: &Entry,
-    now: Instant,
-    exchange: &mut Exchange,
-) -> Response<Body> {
-    exchange.cached(CacheStatus::Hit { ttl: entry.life.ttl(now) });
-    answer(head, entry, now)
-}
-
-/// Answers from what is kept, although it may be past its time.
-pub(super) fn stale(
-    head: &Parts,
-    entry: &Entry,
-    why: Relief,
+    relief: Relief,
     exchange: &mut Exchange,
 ) -> Response<Body> {
     let now = Instant::now();
     let ttl = entry.life.ttl(now);
-    // Somebody else's fetch may have renewed it meanwhile.
     exchange.cached(match ttl {
         0.. => CacheStatus::Hit { ttl },
-        _ => CacheStatus::Stale { ttl, why },
+        _ => CacheStatus::Stale { ttl, why: relief },
     });
     answer(head, entry, now)
 }

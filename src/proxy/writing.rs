@@ -75,14 +75,7 @@ impl Writing {
             self.stage = Stage::Over;
         }
     }
-}
 
-/// Whether a status says that nothing was done. A timeout of upstream's own does not.
-fn is_definite(status: StatusCode) -> bool {
-    status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT
-}
-
-impl Writing {
     /// Once more after a while, in a task of its own: upstream may be at it still.
     fn apply_late(&self) {
         let (cache, write) = (self.cache.clone(), self.write);
@@ -106,4 +99,9 @@ impl Drop for Writing {
             }
         }
     }
+}
+
+/// Whether a status says that nothing was done. A timeout of upstream's own does not.
+fn is_definite(status: StatusCode) -> bool {
+    status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT
 }

@@ -15,6 +15,7 @@ mod lane;
 mod ledger;
 mod line;
 mod meter;
+mod outlook;
 mod pause;
 mod place;
 mod queue;

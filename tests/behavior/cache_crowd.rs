@@ -195,7 +195,7 @@ async fn a_crowd_is_served_within_the_usual_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "a minute without optimization"]
+#[ignore = "a great crowd; tests/run --all runs it"]
 async fn a_great_crowd_is_served() {
     is_served(Crowd { callers: 500, reads: 60_000, writes: 60, limit: 500, saved: 0.95 }).await;
     is_served(Crowd { callers: 500, reads: 60_000, writes: 0, limit: 60, saved: 0.95 }).await;

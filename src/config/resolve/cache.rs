@@ -48,9 +48,9 @@ pub(super) fn settings(said: &Cache, notes: &mut Notes) -> Option<CacheSettings>
     let all = size("max_bytes", &said.max_bytes, u64::MAX);
     let one = size("max_entry", &said.max_entry, MOST_ENTRY);
     let max_bytes = all?.unwrap_or(usual.max_bytes);
-    // A default must not be what is wrong with a small `max_bytes`.
     // More than half would flush all others, and with what it takes beside its body not fit at all.
     let half = max_bytes / 2;
+    // A default must not be what is wrong with a small `max_bytes`.
     let max_entry = one?.unwrap_or(half.min(u64::try_from(usual.max_entry).ok()?));
     if let (Some(at), true) = (&said.max_entry, max_entry > half) {
         notes
