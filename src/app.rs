@@ -237,7 +237,7 @@ impl Gateway {
         for (address, role) in places {
             if let Some(address) = address {
                 let one = ServerSettings {
-                    listeners: vec![Listen::Tcp(address)],
+                    listeners: vec![Listen::Tcp(address).into()],
                     ..config.server.clone()
                 };
                 admin.extend(bind(&one)?.into_iter().map(|bound| (bound, role)));

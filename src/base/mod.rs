@@ -9,5 +9,5 @@ mod priority;
 pub use body::{Body, BoxError};
 pub use chance::chance;
 pub use id::{BudgetId, CallerId, CredentialId, RequestId, RouteId};
-pub use peer::{Peer, Remote};
+pub use peer::{Certificate, Entrance, Peer, Remote};
 pub use priority::Priority;

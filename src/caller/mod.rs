@@ -14,6 +14,7 @@
 //! of a caller that has only a name holds for those who use the name.
 
 mod cidr;
+mod token;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -22,9 +23,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::base::{CallerId, Peer, Priority, Remote};
+use crate::base::{CallerId, Peer, Priority, Remote, RouteId};
 
 pub use cidr::{Cidr, CidrError};
+pub use token::{BadDigest, TokenDigest};
 
 /// How a caller on the same machine says its name.
 const CALLER: HeaderName = HeaderName::from_static("x-omnigate-caller");
@@ -39,13 +41,17 @@ pub struct CallerSettings {
 }
 
 /// What a peer is told by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Match {
     /// The user id at the other end of a unix socket.
     Uid(u32),
     /// The address at the other end of a TCP socket. Of several ranges that have an address, the
     /// smallest counts.
     Cidr(Cidr),
+    /// A subject alternative name of its certificate.
+    San(String),
+    /// The token that it shows.
+    Token(TokenDigest),
 }
 
 /// Who is asking, and what it may ask for.
@@ -63,6 +69,8 @@ pub struct Caller {
     pub max_wait: Option<Duration>,
     /// How many calls it may make.
     pub rate: Option<Rate>,
+    /// The routes that its calls may take; `None` for all.
+    pub routes: Option<Vec<RouteId>>,
 }
 
 /// So many calls in any window of this length.
@@ -101,6 +109,7 @@ impl Caller {
             max_queued: None,
             max_wait: None,
             rate: None,
+            routes: None,
         }
     }
 
@@ -138,6 +147,7 @@ impl Callers {
                         callers.users.entry(uid).or_insert_with(|| caller.clone());
                     }
                     Match::Cidr(range) => callers.ranges.push((range, caller.clone())),
+                    Match::San(_) | Match::Token(_) => {}
                 }
             }
             callers.all.push(caller);
@@ -215,11 +225,11 @@ mod tests {
 
     fn tcp(address: &str) -> Peer {
         let remote = Remote::Tcp(SocketAddr::new(address.parse().unwrap(), 50_000));
-        Peer { remote, local: None }
+        Peer::plain(remote, None)
     }
 
     fn unix(uid: Option<u32>) -> Peer {
-        Peer { remote: Remote::Unix { uid }, local: None }
+        Peer::plain(Remote::Unix { uid }, None)
     }
 
     fn saying(names: &[&str]) -> HeaderMap {

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::base::{Peer, Remote};
-use crate::server::bind::Listener;
+use crate::server::bind::Door;
 use crate::server::connection::{self, Stop};
 use crate::server::socket::{Shared, Socket};
 use crate::server::{Answer, Bound, ServerSettings};
@@ -130,15 +130,17 @@ fn poll_accept(
 ) -> Poll<io::Result<(Socket, Peer)>> {
     for step in 0..bound.len() {
         let at = (*turn + step) % bound.len();
-        let accepted = match &bound[at].0 {
-            Listener::Tcp(listener, _) => listener.poll_accept(cx).map_ok(|(stream, remote)| {
+        let entrance = bound[at].entrance.clone();
+        let accepted = match &bound[at].door {
+            Door::Tcp(listener, _) => listener.poll_accept(cx).map_ok(|(stream, remote)| {
                 let remote = Remote::Tcp(canonical(remote));
                 let local = stream.local_addr().ok().map(canonical);
-                (Socket::Tcp(stream), Peer { remote, local })
+                (Socket::Tcp(stream), Peer { entrance, ..Peer::plain(remote, local) })
             }),
-            Listener::Unix(listener, _) => listener.poll_accept(cx).map_ok(|(stream, _)| {
+            Door::Unix(listener, _) => listener.poll_accept(cx).map_ok(|(stream, _)| {
                 let uid = stream.peer_cred().ok().map(|peer| peer.uid());
-                (Socket::Unix(stream), Peer { remote: Remote::Unix { uid }, local: None })
+                let peer = Peer::plain(Remote::Unix { uid }, None);
+                (Socket::Unix(stream), Peer { entrance, ..peer })
             }),
         };
         if accepted.is_ready() {
@@ -217,14 +219,14 @@ mod tests {
         let ours = caller.local_addr().unwrap();
         caller.write_all(LAST_GET).await.unwrap();
         let answer = rest(&mut caller).await;
-        let expected = Peer { remote: Remote::Tcp(ours), local: Some(running.address) };
+        let expected = Peer::plain(Remote::Tcp(ours), Some(running.address));
         assert!(answer.ends_with(&format!("{expected:?}")), "{answer}");
     }
 
     #[tokio::test]
     async fn an_ipv4_caller_of_a_dual_stack_listener_has_an_ipv4_address() {
         let mut settings = on_a_free_port();
-        settings.listeners = vec![Listen::Tcp(SocketAddr::from(([0; 8], 0)))];
+        settings.listeners = vec![Listen::Tcp(SocketAddr::from(([0; 8], 0))).into()];
         // A machine without IPv6 has no such listener.
         let Ok(bound) = bind(&settings) else { return };
         let port = bound[0].local_addr().unwrap().port();

@@ -5,13 +5,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
-use crate::server::{Listen, ServerSettings};
+use crate::base::Entrance;
+use crate::server::{Listen, Listener, ServerSettings};
 
 const BACKLOG: u32 = 4096;
 
@@ -22,10 +24,13 @@ const KEEPALIVE_COUNT: u32 = 3;
 
 /// A listener that is open. A unix socket's file goes when this is dropped.
 #[derive(Debug)]
-pub struct Bound(pub(super) Listener);
+pub struct Bound {
+    pub(super) door: Door,
+    pub(super) entrance: Arc<Entrance>,
+}
 
 #[derive(Debug)]
-pub(super) enum Listener {
+pub(super) enum Door {
     Tcp(TcpListener, SocketAddr),
     Unix(UnixListener, SocketFile),
 }
@@ -66,18 +71,18 @@ pub enum BindError {
 impl Bound {
     /// Where callers connect, with the port that the kernel chose; `None` for a unix socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        match &self.0 {
-            Listener::Tcp(_, address) => Some(*address),
-            Listener::Unix(..) => None,
+        match &self.door {
+            Door::Tcp(_, address) => Some(*address),
+            Door::Unix(..) => None,
         }
     }
 }
 
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Listener::Tcp(_, address) => write!(f, "{address}"),
-            Listener::Unix(_, file) => write!(f, "unix:{}", file.path.display()),
+        match &self.door {
+            Door::Tcp(_, address) => write!(f, "{address}"),
+            Door::Unix(_, file) => write!(f, "unix:{}", file.path.display()),
         }
     }
 }
@@ -90,19 +95,19 @@ impl fmt::Display for Bound {
 /// # Errors
 /// Names the first listener that cannot be opened; those before it are closed again.
 pub fn bind(settings: &ServerSettings) -> Result<Vec<Bound>, BindError> {
-    settings
-        .listeners
-        .iter()
-        .map(|listen| match listen {
+    let one = |listener: &Listener| {
+        let door = match &listener.listen {
             Listen::Tcp(address) => {
                 tcp(*address).map_err(|source| BindError::Tcp { address: *address, source })
             }
             Listen::Unix { path, mode } => unix(path, *mode),
-        })
-        .collect()
+        };
+        Ok(Bound { door: door?, entrance: listener.entrance.clone() })
+    };
+    settings.listeners.iter().map(one).collect()
 }
 
-fn tcp(address: SocketAddr) -> io::Result<Bound> {
+fn tcp(address: SocketAddr) -> io::Result<Door> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // Else a restart would wait for the last run's connections to leave TIME_WAIT.
     socket.set_reuseaddr(true)?;
@@ -115,21 +120,21 @@ fn tcp(address: SocketAddr) -> io::Result<Bound> {
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
     let address = listener.local_addr()?;
-    Ok(Bound(Listener::Tcp(listener, address)))
+    Ok(Door::Tcp(listener, address))
 }
 
-fn unix(path: &Path, mode: u32) -> Result<Bound, BindError> {
+fn unix(path: &Path, mode: u32) -> Result<Door, BindError> {
     make_way(path)?;
     open_unix(path, mode).map_err(|source| BindError::Unix { path: path.to_owned(), source })
 }
 
-fn open_unix(path: &Path, mode: u32) -> io::Result<Bound> {
+fn open_unix(path: &Path, mode: u32) -> io::Result<Door> {
     let socket = UnixSocket::new_stream()?;
     socket.bind(path)?;
     let file = SocketFile::at(path)?;
     // Until `listen` every connect is refused, so nobody comes in before the mode is right.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    Ok(Bound(Listener::Unix(socket.listen(BACKLOG)?, file)))
+    Ok(Door::Unix(socket.listen(BACKLOG)?, file))
 }
 
 /// Removes a socket that a dead process left behind, and nothing else.

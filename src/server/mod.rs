@@ -19,4 +19,4 @@ mod testing;
 pub use accept::Server;
 pub use answer::Answer;
 pub use bind::{BindError, Bound, bind};
-pub use settings::{Listen, ServerSettings};
+pub use settings::{Listen, Listener, ServerSettings, TlsSettings};

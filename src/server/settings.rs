@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::base::Entrance;
 
 /// The listeners and the limits of every downstream connection.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
     /// Where to listen; at least one.
-    pub listeners: Vec<Listen>,
+    pub listeners: Vec<Listener>,
     /// How many connections may be open at once, over all listeners; 0 counts as 1.
     pub max_connections: usize,
     /// How long a request head may take, counted from its first byte; for the first head of a
@@ -16,6 +19,13 @@ pub struct ServerSettings {
     pub header_timeout: Duration,
     /// How long a connection may stay open between two requests.
     pub idle_timeout: Duration,
+    /// How long the next byte of a request body may take, once it is asked for.
+    pub body_timeout: Duration,
+    /// How many bytes a second a request body must bring on average, once it was waited for longer
+    /// than 30 s in all; 0 for any number.
+    pub min_body_rate: u64,
+    /// How long a caller may take none of an answer that is there for it.
+    pub write_timeout: Duration,
     /// How many bytes a request head may have; less than 8192 counts as 8192.
     pub max_header_bytes: usize,
     /// How many h2 streams one connection may have open.
@@ -28,15 +38,50 @@ impl ServerSettings {
     /// Listens at these places, with the limits that hold where nothing else is said.
     pub fn new(listeners: Vec<Listen>) -> Self {
         Self {
-            listeners,
+            listeners: listeners.into_iter().map(Listener::from).collect(),
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(15),
+            min_body_rate: 100,
+            write_timeout: Duration::from_secs(30),
             max_header_bytes: 64 * 1024,
             max_streams: 250,
             drain_timeout: Duration::from_secs(30),
         }
     }
+}
+
+/// One listener, and how one comes in by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where.
+    pub listen: Listen,
+    /// What it asks of callers.
+    pub entrance: Arc<Entrance>,
+    /// With which certificate, where it speaks TLS.
+    pub tls: Option<TlsSettings>,
+}
+
+impl From<Listen> for Listener {
+    /// A plain listener that is open to everybody who reaches it.
+    fn from(listen: Listen) -> Self {
+        Self { listen, entrance: Arc::default(), tls: None }
+    }
+}
+
+/// The files of a listener that speaks TLS; each is read again while it serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The PEM file of the certificate and those that lead from it to a root.
+    pub cert: PathBuf,
+    /// The PEM file of its private key.
+    pub key: PathBuf,
+    /// The PEM file of the authorities that vouch for callers; `None` where no certificate of theirs is
+    /// asked for.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a caller without a certificate comes in too.
+    pub client_optional: bool,
 }
 
 /// One place to listen.

@@ -9,7 +9,7 @@ use crate::caller::{self, CallerSettings, Cidr, CidrError, Rate};
 use crate::config::at::At;
 use crate::config::file::{self, Caller, Match};
 use crate::config::resolve::{Notes, name_is_plain, some_time};
-use crate::server::Listen;
+use crate::server::{Listen, Listener};
 
 /// Omni's own window.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -19,13 +19,13 @@ struct Told<'a> {
     users: BTreeMap<u32, &'a str>,
     ranges: BTreeMap<Cidr, &'a str>,
     /// `None` where the listeners have a problem.
-    listeners: Option<&'a [Listen]>,
+    listeners: Option<&'a [Listener]>,
 }
 
 /// `listeners` is `None` where they have a problem.
 pub(super) fn resolve(
     said: &BTreeMap<At<String>, Caller>,
-    listeners: Option<&[Listen]>,
+    listeners: Option<&[Listener]>,
     notes: &mut Notes,
 ) -> Option<Vec<CallerSettings>> {
     let mut told = Told { users: BTreeMap::new(), ranges: BTreeMap::new(), listeners };
@@ -92,6 +92,7 @@ fn caller(name: &At<String>, said: &Caller, notes: &mut Notes) -> Option<caller:
         max_queued,
         max_wait: said.max_wait.as_ref().map(|at| at.value.0),
         rate,
+        routes: None,
     })
 }
 
@@ -202,6 +203,6 @@ impl<'a> Told<'a> {
     }
 
     fn listens(&self, fits: impl Fn(&Listen) -> bool) -> bool {
-        self.listeners.is_none_or(|listeners| listeners.iter().any(fits))
+        self.listeners.is_none_or(|listeners| listeners.iter().any(|one| fits(&one.listen)))
     }
 }

@@ -56,14 +56,16 @@ fn server(
     let mut time = |name, said, usual| some_time(name, said, usual, notes);
     let header_timeout = time("header_timeout", &said.header_timeout, usual.header_timeout);
     let idle_timeout = time("idle_timeout", &said.idle_timeout, usual.idle_timeout);
+    let listeners = listeners?.into_iter().map(Into::into).collect();
     Some(ServerSettings {
-        listeners: listeners?,
+        listeners,
         max_connections: max_connections?.map_or(usual.max_connections, |n| n as usize),
         header_timeout: header_timeout?,
         idle_timeout: idle_timeout?,
         max_header_bytes: max_header_bytes?.unwrap_or(usual.max_header_bytes),
         max_streams: max_streams?.unwrap_or(usual.max_streams),
         drain_timeout: period(&said.drain_timeout, usual.drain_timeout),
+        ..usual
     })
 }
 

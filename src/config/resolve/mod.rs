@@ -203,7 +203,10 @@ mod tests {
     #[test]
     fn a_start_needs_no_more_than_a_key_and_a_route() {
         let config = home(START);
-        assert_eq!(config.server.listeners, [Listen::Tcp("127.0.0.1:6664".parse().unwrap())]);
+        assert_eq!(
+            config.server.listeners,
+            [Listen::Tcp("127.0.0.1:6664".parse().unwrap()).into()]
+        );
         assert_eq!(config.admin.listen, "127.0.0.1:6663".parse().unwrap());
         assert_eq!(config.admin.probe_listen, None);
         let budget = &config.budgets[0];
@@ -236,7 +239,7 @@ mod tests {
         let config = home(&text);
         assert_eq!(config.state_dir, Path::new("/etc/omnigate/state"));
         let path = PathBuf::from("/etc/omnigate/run/it.sock");
-        assert_eq!(config.server.listeners, [Listen::Unix { path, mode: 0o600 }]);
+        assert_eq!(config.server.listeners, [Listen::Unix { path, mode: 0o600 }.into()]);
         let path = PathBuf::from("/etc/omnigate/../secrets");
         let source = Source::Dir { path, name: "OMNI_API_KEY".into() };
         assert_eq!(config.credentials[0].source, source);
@@ -378,6 +381,7 @@ mod tests {
                 max_queued: Some(500),
                 max_wait: Some(Duration::from_secs(7200)),
                 rate: Some(rate(30, 10)),
+                routes: None,
             },
         };
         let script = CallerSettings {
@@ -395,6 +399,9 @@ mod tests {
         );
         let any_port = Listen::Tcp("[::1]:0".parse().unwrap());
         let unix = Listen::Unix { path: "/run/a.sock".into(), mode: 0o660 };
-        assert_eq!(home(&text).server.listeners, [any_port.clone(), any_port, unix]);
+        assert_eq!(
+            home(&text).server.listeners,
+            [any_port.clone(), any_port, unix].map(Into::into)
+        );
     }
 }
