@@ -233,8 +233,7 @@ impl Proxy {
     /// Takes an answer of upstream's in.
     fn receive(&self, mut response: Response<Body>) -> Response<Body> {
         let version = response.version();
-        let plain = true;
-        headers::scrub_response(response.headers_mut(), self.upstream.origin(), plain);
+        headers::scrub_response(response.headers_mut(), self.upstream.origin());
         self.pseudonym.sign(response.headers_mut(), version);
         response
     }
