@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::admin::AdminSettings;
 use crate::cache::CacheSettings;
-use crate::caller::CallerSettings;
+use crate::caller::{CallerSettings, Hosts};
 use crate::config::report::{Grade, Problems};
 use crate::config::resolve::{Notes, Surroundings};
 use crate::credential::CredentialSettings;
@@ -48,6 +48,8 @@ pub struct Config {
     pub upstream: UpstreamSettings,
     /// How much of request bodies is kept.
     pub replay: ReplaySettings,
+    /// The names by which callers reach the gateway.
+    pub hosts: Hosts,
     /// Who asks; `anonymous` is not among them.
     pub callers: Vec<CallerSettings>,
     /// The keys.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use crate::admin::AdminSettings;
+use crate::caller::{Host, Hosts};
 use crate::config::at::At;
 use crate::config::file::{File, Server};
 use crate::config::resolve::listeners::{self, socket_addr};
@@ -65,6 +66,22 @@ fn server(
         min_body_rate: said.min_body_rate.as_ref().map_or(usual.min_body_rate, |at| at.value.0),
         write_timeout: write_timeout?,
     })
+}
+
+/// The names by which callers reach the gateway.
+pub(super) fn hosts(said: &[At<String>], notes: &mut Notes) -> Option<Hosts> {
+    let one = |name: &At<String>| match Host::parse(&name.value) {
+        Ok(host) => Some(host),
+        Err(error) => {
+            notes
+                .problems
+                .at(&name.span, format!("`hosts`: {error}"))
+                .help("such as \"omnigate.internal\", or with its port \"omnigate.internal:8080\"");
+            None
+        }
+    };
+    let all: Vec<_> = said.iter().map(one).collect();
+    all.into_iter().collect::<Option<_>>().map(Hosts::new)
 }
 
 fn max_header_bytes(said: &Option<At<Size>>, notes: &mut Notes) -> Option<Option<usize>> {

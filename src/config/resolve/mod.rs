@@ -58,6 +58,7 @@ impl Surroundings<'_> {
 pub(super) fn resolve(file: &File, around: &Surroundings<'_>, notes: &mut Notes) -> Option<Config> {
     let state_dir = state_dir(file, around, notes);
     let (server, admin) = listen::resolve(file, around, notes);
+    let hosts = listen::hosts(&file.server.hosts, notes);
     let upstream = file.upstream.as_ref().and_then(|u| upstream::resolve(u, around, notes));
     let replay = file.upstream.as_ref().and_then(|u| upstream::replay(u, notes));
     let listeners = server.as_ref().map(|server| server.listeners.as_slice());
@@ -73,6 +74,7 @@ pub(super) fn resolve(file: &File, around: &Surroundings<'_>, notes: &mut Notes)
         admin: admin?,
         upstream: upstream?,
         replay: replay?,
+        hosts: hosts?,
         callers: callers?,
         probes: credentials.probes(routes.as_deref()?),
         credentials: credentials.settings?,
