@@ -416,7 +416,7 @@ mod tests {
         let basic = [("authorization", "Basic eDp5")];
         assert_eq!(name(&all_ways(), &cluster, &basic).as_deref(), Ok("cluster"));
         // Where nobody has a token, none can be a wrong one of ours.
-        assert_eq!(name(&callers(), &cluster, &[dummy]).as_deref(), Ok("cluster"));
+        assert_eq!(name(&callers(), &cluster, &[dummy]).as_deref(), Ok("reports"));
     }
 
     #[test]

@@ -275,7 +275,7 @@ fn a_listed_host_is_one_name_with_or_without_a_port() {
         ("gw.internal:65536", BadHost::Port),
         ("gw.internal:x", BadHost::Port),
         ("fd00::7", BadHost::Name),
-        ("[fd00::7", BadHost::Port),
+        ("[fd00::7", BadHost::Name),
         ("[10.0.0.7]", BadHost::Name),
         ("gw internal", BadHost::Name),
         ("gw..internal", BadHost::Name),
