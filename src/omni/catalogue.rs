@@ -40,6 +40,12 @@ pub fn is_free_text(path: &str, segment: usize) -> bool {
     TREE.find(path, &|endpoint| endpoint.is_free_text(segment)).is_some()
 }
 
+/// Whether the body of a call to this canonical path may name a user for whom it acts, whatever its
+/// method: upstream may take methods that are not known here.
+pub fn may_name_user_in_body(path: &str) -> bool {
+    TREE.find(path, &Endpoint::user_in_body).is_some()
+}
+
 /// Whether a call to this canonical path streams, whatever its method: its answer comes bit by bit,
 /// over minutes. Such a call is never sent a second time once upstream may have begun on it.
 pub fn is_streaming(path: &str) -> bool {

@@ -1,15 +1,17 @@
 //! For whom a call may act: an organization key can act for any user.
 //!
-//! Looked at are the query and the field `X-MCP-User-ID`. A `userId` in a JSON body is not looked at
-//! yet; it will be a third way beside these two.
+//! Looked at here are the query and the field `X-MCP-User-ID`; `body` looks into JSON bodies.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::body::{Inspection, Unread};
+use crate::omni;
 
 /// Makes an MCP call act for a user.
 const RUN_AS: HeaderName = HeaderName::from_static("x-mcp-user-id");
 
 /// Makes a REST call act for a user, in the query.
-const USER_ID: &str = "userId";
+pub(super) const USER_ID: &str = "userId";
 
 /// How many members of a query are read by Node's and Express' parsers. They skip the rest.
 const MEMBERS_READ: usize = 1000;
@@ -45,6 +47,18 @@ pub enum WrongUser {
          membership id, and no other spelling of it"
     )]
     NotPinnedQuery,
+    /// By its body.
+    #[error("this route does not let a call act for another user; leave `userId` out of the body")]
+    Body,
+    /// The body, perhaps.
+    #[error("this call may name in its body for whom it acts, and the body cannot be read; {0}")]
+    Unread(#[from] Unread),
+    /// Neither the query nor the body names the one member, or both do.
+    #[error(
+        "this route acts for one user alone; the query must have `userId` once, with that user's \
+         membership id, or the JSON body must, but not both, and no other spelling of it"
+    )]
+    NotPinnedBody,
     /// A field names another member.
     #[error("this route acts for one user alone, and X-MCP-User-ID names another; leave it out")]
     NotPinnedField,
@@ -56,6 +70,10 @@ impl Membership {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         let fits = (1..=128).contains(&text.len()) && text.bytes().all(plain);
         HeaderValue::from_str(text).ok().filter(|_| fits).map(Self)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 
@@ -77,8 +95,9 @@ impl Impersonation {
             Self::Deny => Ok(()),
             Self::Pin(member) => {
                 let times = names_a_user(query);
-                // MCP is told by the field, which we set.
-                let told = times == 0 && is_mcp(path) || times == 1 && member.is_named_in(query);
+                // MCP is told by the field, which we set; some others may be told by the body.
+                let told_else = || is_mcp(path) || omni::may_name_user_in_body(path);
+                let told = times == 0 && told_else() || times == 1 && member.is_named_in(query);
                 if !told {
                     return Err(WrongUser::NotPinnedQuery);
                 }
@@ -86,6 +105,22 @@ impl Impersonation {
                 if same { Ok(()) } else { Err(WrongUser::NotPinnedField) }
             }
         }
+    }
+
+    /// What has to be found out about the body of a call that has passed [`Self::check`].
+    pub(super) fn inspection(
+        &self,
+        path: &str,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Option<Inspection<'_>> {
+        let member = match self {
+            Self::Allow => return None,
+            Self::Deny => None,
+            Self::Pin(member) => Some(member),
+        };
+        let by_query = || names_a_user(query.unwrap_or_default()) > 0;
+        omni::may_name_user_in_body(path).then(|| Inspection::new(member, by_query(), headers))
     }
 
     /// Whether the caller's own field goes upstream.
@@ -145,7 +180,7 @@ fn name_of(member: &str) -> &str {
 ///
 /// `userId[]`, `userId[$ne]`, `[userId]`, `a[userId]` and `userId.x` are, or hold, a `userId` to
 /// `qs`. `user_id` is not Omni's name for it.
-fn may_be_user_id(name: &str) -> bool {
+pub(super) fn may_be_user_id(name: &str) -> bool {
     let name = decode_fully(name.as_bytes());
     // Capitals, since `ı` and `ſ` have the capitals of `i` and `s`.
     let name = String::from_utf8_lossy(&name).to_uppercase();

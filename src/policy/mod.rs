@@ -1,5 +1,6 @@
 //! ROOM: may this call be made.
 
+mod body;
 mod impersonation;
 
 use http::header::{CONTENT_ENCODING, EXPECT, UPGRADE};
@@ -8,6 +9,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::base::Body;
 
+pub use body::{Inspection, Unread};
 pub use impersonation::{Impersonation, Membership, WrongUser};
 
 /// What one route lets through.
@@ -41,6 +43,14 @@ pub enum Denied {
     #[error("the body is larger than the {limit} bytes that this route takes")]
     BodyTooLarge {
         /// The route's limit, in bytes.
+        limit: u64,
+    },
+    /// More body bytes than can be looked into, on a call that must be.
+    #[error(
+        "the body is larger than the {limit} bytes within which it is looked into for a `userId`"
+    )]
+    BodyUnseen {
+        /// How much of a body is looked into, in bytes.
         limit: u64,
     },
     /// A content coding, under which a body cannot be looked into.
@@ -80,6 +90,12 @@ impl Policy {
             (Some(limit), Some(length)) if length > limit => Err(Denied::BodyTooLarge { limit }),
             _ => Ok(()),
         }
+    }
+
+    /// What has to be found out about the body of a call that has passed [`Policy::check`], where
+    /// it may say for whom the call acts.
+    pub fn inspection(&self, asked: &Asked<'_>) -> Option<Inspection<'_>> {
+        self.impersonation.inspection(asked.path, asked.query, asked.headers)
     }
 
     /// Whether this request field goes upstream besides the allow-list.

@@ -69,7 +69,7 @@ impl Proxy {
     pub(super) async fn attempt(
         &self,
         route: &Arc<PlannedRoute>,
-        request: Request<Body>,
+        request: Request<Replay>,
         wait: &Wait,
         trail: &mut Trail,
     ) -> Result<Response<Body>, Error> {
@@ -94,7 +94,7 @@ impl Proxy {
     pub(super) async fn travel(
         &self,
         route: &Arc<PlannedRoute>,
-        request: Request<Body>,
+        request: Request<Replay>,
         place: Place,
         wait: &Wait,
         trail: &mut Trail,
@@ -103,7 +103,7 @@ impl Proxy {
         let mut call = Call {
             route,
             streaming: omni::is_streaming(head.uri.path()),
-            body: Replay::new(body, &self.room),
+            body,
             head,
             place,
             tries: 0,

@@ -15,6 +15,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::fetch::InLine;
 use crate::proxy::landed::Landed;
 use crate::proxy::plan::PlannedRoute;
+use crate::proxy::replay::Replay;
 use crate::proxy::sought::Sought;
 use crate::proxy::{Proxy, Wait, kept};
 use crate::shape::Refused;
@@ -179,7 +180,7 @@ impl Proxy {
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Error> {
         exchange.cached(CacheStatus::forwarded(why));
-        let request = Request::from_parts(sought.head, Body::empty());
+        let request = Request::from_parts(sought.head, Replay::nothing());
         let sent = self.attempt(sought.route, request, &sought.wait, &mut exchange.trail).await;
         Ok(kept::once(self.receive(sent?), why, exchange))
     }

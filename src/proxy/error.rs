@@ -10,6 +10,7 @@ use crate::caller::{FromAPage, Unknown};
 use crate::credential::Unavailable;
 use crate::policy::Denied;
 use crate::proxy::headers::{BadFraming, Loop};
+use crate::proxy::replay::NotWhole;
 use crate::route::BadTarget;
 use crate::shape::Refused;
 use crate::upstream::{ConnectError, SendError};
@@ -61,6 +62,9 @@ pub(crate) enum Error {
          too large to be kept and sent again"
     )]
     Replaced { credential: CredentialId },
+    /// A body must be looked into, and the memory for bodies is taken.
+    #[error("there is no room now for a body that must be read before its call may wait")]
+    Overloaded,
     /// The answer broke off before it could be given to those who wait for it.
     #[error("the answer broke off before its end")]
     Incomplete,
@@ -103,6 +107,7 @@ impl Error {
             | Self::Upload(_)
             | Self::Busy { .. }
             | Self::Replaced { .. }
+            | Self::Overloaded
             | Self::NotKept
             | Self::Panic => false,
         }
@@ -131,6 +136,16 @@ impl Error {
             cause = error.source();
         }
         false
+    }
+}
+
+impl From<NotWhole> for Error {
+    fn from(why: NotWhole) -> Self {
+        match why {
+            NotWhole::TooLarge { limit } => Self::Denied(Denied::BodyUnseen { limit }),
+            NotWhole::NoRoom => Self::Overloaded,
+            NotWhole::Broken(cause) => Self::upload(cause),
+        }
     }
 }
 

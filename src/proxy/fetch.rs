@@ -26,6 +26,7 @@ use crate::proxy::exchange::X_REQUEST_ID;
 use crate::proxy::landed::Landed;
 use crate::proxy::peek::peek_while;
 use crate::proxy::plan::PlannedRoute;
+use crate::proxy::replay::Replay;
 use crate::proxy::trail::{Facts, Trail};
 use crate::proxy::{Proxy, Wait};
 use crate::shape::{Ask, LaneId, Place, Refused, Terms};
@@ -165,7 +166,7 @@ impl Proxy {
         wait: &Wait,
         trail: &mut Trail,
     ) -> Landed {
-        let request = Request::from_parts(errand.head.clone(), Body::empty());
+        let request = Request::from_parts(errand.head.clone(), Replay::nothing());
         match self.travel(&errand.route, request, place, wait, trail).await {
             Ok(response) => {
                 let ends = has_an_end(&response);

@@ -38,13 +38,13 @@ use crate::base::{Body, Peer, Priority, RouteId};
 use crate::cache::Cache;
 use crate::caller::{self, Caller, Callers, Hosts};
 use crate::omni;
-use crate::policy::Asked;
+use crate::policy::{Asked, Denied};
 use crate::proxy::cache_status::{CacheStatus, Forward};
 use crate::proxy::error::Error;
 use crate::proxy::exchange::{Exchange, X_REQUEST_ID};
 use crate::proxy::fetch::Fetches;
 use crate::proxy::headers::Pseudonym;
-use crate::proxy::replay::Room;
+use crate::proxy::replay::{Replay, Room};
 use crate::proxy::sought::{Brought, Sought};
 use crate::proxy::writing::Writing;
 use crate::route::Target;
@@ -204,7 +204,9 @@ impl Proxy {
             return Err(Error::RouteDenied { caller: caller.id.clone(), route: route.id.clone() });
         }
         let (path, query) = (target.path().as_str(), target.path_and_query().query());
-        route.policy.check(&Asked { path, query, headers: &head.headers, length })?;
+        let asked = Asked { path, query, headers: &head.headers, length };
+        route.policy.check(&asked)?;
+        let inspection = route.policy.inspection(&asked);
         self.pseudonym.check(&head.headers)?;
         let asked = headers::preferred_wait(&head.headers);
         let wait = Wait {
@@ -225,7 +227,12 @@ impl Proxy {
             head.headers.insert(X_REQUEST_ID, id);
         }
         head.version = http::Version::HTTP_11;
-        let body = route.policy.limit(body);
+        let mut body = Replay::new(route.policy.limit(body), &self.room);
+        if let Some(inspection) = inspection {
+            // Before it waits: what must not be made takes no place.
+            body.read_whole().await?;
+            body.look(|body| inspection.check(body)).map_err(Denied::from)?;
+        }
         if let Some(brought) = brought {
             return self.seek(Sought::new(route, wait, brought, head), exchange).await;
         }

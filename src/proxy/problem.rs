@@ -103,6 +103,10 @@ impl Error {
             Self::Busy { .. } => {
                 shape(S::SERVICE_UNAVAILABLE, "upstream-busy", "http_request_denied")
             }
+            Self::Overloaded => Shape {
+                close: true,
+                ..shape(S::SERVICE_UNAVAILABLE, "overloaded", "connection_limit_reached")
+            },
             Self::NotKept => shape(S::GATEWAY_TIMEOUT, "not-cached", "http_request_denied"),
             Self::Shared(error) => error.shape(),
             Self::Panic => shape(S::INTERNAL_SERVER_ERROR, "internal", "proxy_internal_error"),
@@ -174,7 +178,7 @@ impl Error {
             | Self::Busy { retry_after } => Some(*retry_after),
             Self::Refused(Refused::Rejected { .. }) => Some(Duration::from_secs(60)),
             Self::Credential(_) => Some(Duration::from_secs(5)),
-            Self::Replaced { .. } => Some(Duration::from_secs(1)),
+            Self::Replaced { .. } | Self::Overloaded => Some(Duration::from_secs(1)),
             Self::Shared(error) => error.retry_after(),
             _ => None,
         }
@@ -183,7 +187,7 @@ impl Error {
 
 fn denied_shape(denied: &Denied) -> Shape {
     match denied {
-        Denied::BodyTooLarge { .. } => Shape {
+        Denied::BodyTooLarge { .. } | Denied::BodyUnseen { .. } => Shape {
             close: true,
             ..shape(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "http_request_denied")
         },
@@ -270,6 +274,7 @@ fn title(kind: &str) -> &'static str {
         "upstream-unreachable" => "Omni cannot be reached",
         "upstream-timeout" => "Omni does not answer",
         "upstream-busy" => "Omni is busy",
+        "overloaded" => "This gateway has no room for this body now",
         "not-cached" => "Nothing is kept for this",
         "caller-limit" => "You have made as many calls as you may for now",
         "credential-rejected" => "Omni refuses the key for this route",

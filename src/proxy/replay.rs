@@ -6,6 +6,8 @@
 //! only behind them (RFC 9293 §3.8.6). So the body is read, to another bound, before its head is
 //! sent, and the end comes into view. Beyond that nothing is read faster than upstream takes it.
 
+mod whole;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
@@ -18,6 +20,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::{Body, BoxError};
+
+pub(crate) use whole::NotWhole;
 
 /// How far one body is read ahead: as much as a client's kernel holds for it after it has left
 /// (Linux's `tcp_wmem` is 4 MiB at most).
@@ -83,6 +87,11 @@ impl Replay {
             turn: 0,
         };
         Self { source: Some(Shared(Arc::new(Mutex::new(source)))) }
+    }
+
+    /// The body of a call that has none.
+    pub(crate) fn nothing() -> Self {
+        Self { source: None }
     }
 
     /// Reads ahead as far as it may; it returns only when the body breaks off. An attempt that had

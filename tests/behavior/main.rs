@@ -20,6 +20,7 @@ mod cache_writes;
 mod cache_writes_storm;
 mod hygiene;
 mod impersonation;
+mod impersonation_body;
 mod limit;
 mod queue;
 mod revocation;

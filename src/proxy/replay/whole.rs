@@ -1,0 +1,168 @@
+//! A body that must be looked into before its call may wait.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use http_body::Body as _;
+
+use super::{Replay, Source};
+use crate::base::BoxError;
+
+/// Why a body is not at hand as a whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotWhole {
+    #[error("it is longer than the {limit} bytes that are kept of one body")]
+    TooLarge { limit: u64 },
+    #[error("the memory for bodies is taken")]
+    NoRoom,
+    #[error("it broke off: {0}")]
+    Broken(BoxError),
+}
+
+impl Replay {
+    /// Reads the body to its end, so that all of it is at hand, and stays so until it is sent.
+    ///
+    /// Where there is no room it is refused and does not wait for any: those who hold room wait for
+    /// their callers, or for more room themselves, and so nobody could say how long that takes. What
+    /// is set aside is what has come and not what was announced, so that a caller who dawdles takes
+    /// no more of it than it has sent. How long it may dawdle is the server's business: it ends the
+    /// body with an error.
+    ///
+    /// Cancel-safe: what was read is kept.
+    pub(crate) async fn read_whole(&mut self) -> Result<(), NotWhole> {
+        match &self.source {
+            Some(source) => poll_fn(|cx| source.lock().poll_whole(cx)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Shows all that is kept, in one piece.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        let Some(source) = &self.source else { return look(&[]) };
+        let source = source.lock();
+        let kept = &source.kept;
+        if kept.blocks.is_empty() {
+            return look(&kept.open);
+        }
+        // A copy for a moment. A body kept in one piece would have to be copied as it grows, and
+        // could not be given up bit by bit as it is sent.
+        let mut whole = Vec::with_capacity(kept.blocks.len() * super::BLOCK + kept.open.len());
+        kept.blocks.iter().for_each(|block| whole.extend_from_slice(block));
+        whole.extend_from_slice(&kept.open);
+        look(&whole)
+    }
+}
+
+impl Source {
+    fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NotWhole>> {
+        let limit = self.room.limit;
+        while !self.rest.is_end_stream() {
+            if self.kept.end.saturating_add(self.rest.size_hint().lower()) > limit {
+                return Poll::Ready(Err(NotWhole::TooLarge { limit }));
+            }
+            match ready!(self.poll_rest(cx)) {
+                Some(Ok(bytes)) => {
+                    let length = bytes.len() as u64;
+                    if self.kept.end + length > limit {
+                        return Poll::Ready(Err(NotWhole::TooLarge { limit }));
+                    }
+                    if !self.make_room(length) {
+                        return Poll::Ready(Err(NotWhole::NoRoom));
+                    }
+                    self.kept.push(&bytes);
+                }
+                Some(Err(error)) => return Poll::Ready(Err(NotWhole::Broken(error))),
+                None => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body::Frame;
+    use http_body_util::{BodyExt, StreamBody};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::base::Body;
+    use crate::proxy::replay::{ReplaySettings, Room};
+
+    fn room(limit: u32, total: usize) -> Room {
+        Room::new(ReplaySettings { limit, total })
+    }
+
+    fn free(room: &Room) -> usize {
+        room.free.available_permits()
+    }
+
+    fn pieces(sizes: &[usize]) -> Body {
+        let piece = |(nth, size): (usize, &usize)| {
+            Ok::<_, BoxError>(Frame::data(Bytes::from(vec![u8::try_from(nth).unwrap(); *size])))
+        };
+        let all: Vec<_> = sizes.iter().enumerate().map(piece).collect();
+        Body::boxed(StreamBody::new(futures_util::stream::iter(all)))
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_is_shown_and_then_sent_as_it_came_as_often_as_need_be() {
+        for sizes in [&[1, 5, 0, 7][..], &[16_384], &[10_000, 30_000, 3], &[]] {
+            let room = room(100_000, 200_000);
+            let sent = pieces(sizes).collect().await.unwrap().to_bytes();
+            let mut replay = Replay::new(pieces(sizes), &room);
+            replay.read_whole().await.unwrap();
+            assert_eq!(replay.look(<[u8]>::to_vec), sent);
+            assert_eq!(free(&room), 200_000 - sent.len());
+            for _ in 0..2 {
+                assert_eq!(replay.attempt().unwrap().collect().await.unwrap().to_bytes(), sent);
+            }
+            drop(replay);
+            assert_eq!(free(&room), 200_000);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_the_limit_is_refused_as_soon_as_that_is_known() {
+        let room = room(10, 100);
+        for body in [Body::full("12345678901"), pieces(&[5, 5, 1])] {
+            let refused = Replay::new(body, &room).read_whole().await;
+            assert!(matches!(refused, Err(NotWhole::TooLarge { limit: 10 })), "{refused:?}");
+            assert_eq!(free(&room), 100);
+        }
+        Replay::new(pieces(&[5, 5]), &room).read_whole().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn bodies_that_find_no_room_are_refused_and_give_theirs_back() {
+        let room = room(80, 100);
+        let mut first = Replay::new(pieces(&[40, 40]), &room);
+        first.read_whole().await.unwrap();
+        let refused = Replay::new(pieces(&[10, 11]), &room).read_whole().await;
+        assert!(matches!(refused, Err(NotWhole::NoRoom)), "{refused:?}");
+        assert_eq!(free(&room), 20);
+        Replay::new(pieces(&[10, 10]), &room).read_whole().await.unwrap();
+        drop(first);
+        Replay::new(pieces(&[10, 11]), &room).read_whole().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_dawdles_takes_no_more_room_than_it_has_sent() {
+        let room = room(1_000, 1_000);
+        let (feed, mut fed) = mpsc::unbounded_channel::<Result<Frame<Bytes>, BoxError>>();
+        let stream = futures_util::stream::poll_fn(move |cx| fed.poll_recv(cx));
+        let mut replay = Replay::new(Body::boxed(StreamBody::new(stream)), &room);
+        feed.send(Ok(Frame::data(Bytes::from_static(b"abc")))).unwrap();
+        {
+            let mut reading = std::pin::pin!(replay.read_whole());
+            assert!(futures_util::poll!(&mut reading).is_pending());
+        }
+        assert_eq!(free(&room), 997);
+        feed.send(Err("gone".into())).unwrap();
+        let broken = replay.read_whole().await;
+        assert!(matches!(broken, Err(NotWhole::Broken(_))), "{broken:?}");
+        drop(replay);
+        assert_eq!(free(&room), 1_000);
+    }
+}
