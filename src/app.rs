@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::admin::{Admin, Reason, Role};
 use crate::base::{Body, Peer};
 use crate::cache::Cache;
-use crate::caller::{CallerSettings, Callers};
+use crate::caller::{CallerSettings, Callers, Hosts};
 use crate::config::Config;
 use crate::credential::{Credentials, OpenError, State};
 use crate::net::{Dial, RootsError};
@@ -107,7 +107,7 @@ impl Rooms {
         let metrics = Arc::new(Metrics::new());
         let cache = Arc::new(Cache::new(config.cache.clone()));
         let plan = Plan::new(config.routes.clone(), &credentials, &shaper, &cache, &metrics)?;
-        let callers = Callers::new(config.callers.clone());
+        let callers = (Hosts::default(), Callers::new(config.callers.clone()));
         let upstream = Arc::new(upstream);
         let custody = Arc::new(Custody::new(
             &credentials,

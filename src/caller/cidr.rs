@@ -69,6 +69,11 @@ impl Cidr {
         address.is_ipv4() == self.network.is_ipv4() && masked(address, self.prefix) == self.network
     }
 
+    /// Whether all its addresses are this machine's own.
+    pub fn is_loopback(&self) -> bool {
+        self.network.is_loopback()
+    }
+
     /// How many bits its addresses share.
     pub(crate) fn prefix(&self) -> u8 {
         self.prefix

@@ -5,6 +5,7 @@
 mod cache;
 pub mod check;
 mod demo;
+mod hardening;
 mod online;
 mod serve;
 mod vault;
@@ -44,6 +45,9 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
+    if let Err(soft) = hardening::harden() {
+        eprintln!("omnigate: {soft}");
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

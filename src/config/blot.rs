@@ -40,9 +40,9 @@ pub(super) fn spans(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for run in runs(bytes, 0..bytes.len(), word) {
         let of_run = &bytes[run.clone()];
-        if let Some(at) = find(of_run, TOKEN_PREFIX.as_bytes()) {
-            found.push(run.start + at..run.end);
-        } else if run.len() >= LONG_RUN && Mix::of(of_run).all() {
+        // Before the prefix may stand another token whose own prefix was cut.
+        let token = find(of_run, TOKEN_PREFIX.as_bytes()).is_some();
+        if token || (run.len() >= LONG_RUN && Mix::of(of_run).all()) {
             found.push(run);
         } else {
             let random = |piece: &Range<usize>| {

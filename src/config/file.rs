@@ -16,9 +16,13 @@ use crate::config::at::{At, TextOr};
 use crate::config::units::{Period, Size};
 
 mod cache;
+mod callers;
+mod listen;
 mod vault;
 
 pub(super) use cache::{Cache, Kept};
+pub(super) use callers::{Caller, Match, Rate};
+pub(super) use listen::{Admin, Listener, Server, Tls};
 pub(super) use vault::{Auth, Backend, Method, Provider, Secret, Vault};
 
 type Named<T> = BTreeMap<At<String>, T>;
@@ -61,49 +65,6 @@ pub(super) struct File {
     /// What is said.
     #[serde(default)]
     pub(super) telemetry: Telemetry,
-}
-
-/// Where callers connect, and how long they may dawdle.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Server {
-    /// An address such as `127.0.0.1:6664` or `unix:/run/omnigate/omnigate.sock`, or several.
-    pub(super) listen: Option<At<TextOr<Vec<At<String>>>>>,
-    /// How many connections may be open at once, over all listeners.
-    pub(super) max_connections: Option<At<u32>>,
-    /// How long a request head may take, and how long the first byte of a connection.
-    pub(super) header_timeout: Option<At<Period>>,
-    /// How long a connection may stay open between two requests.
-    pub(super) idle_timeout: Option<At<Period>>,
-    /// How many bytes a request head may have.
-    pub(super) max_header_bytes: Option<At<Size>>,
-    /// How many HTTP/2 streams one connection may have open.
-    pub(super) max_streams: Option<At<u32>>,
-    /// How long calls that are under way may take when the process is asked to end.
-    pub(super) drain_timeout: Option<At<Period>>,
-}
-
-/// One place to listen.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Listener {
-    /// An address such as `0.0.0.0:6664` or `unix:/run/omnigate/omnigate.sock`.
-    #[schemars(required, extend("x-add" = "address = \"127.0.0.1:6664\""))]
-    pub(super) address: Option<At<String>>,
-    /// The file mode of a unix socket, in octal.
-    pub(super) mode: Option<At<String>>,
-    /// Whether anybody who reaches an address that is not loopback may make calls.
-    pub(super) allow_anonymous: Option<At<bool>>,
-}
-
-/// Where operators connect.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Admin {
-    /// A loopback address.
-    pub(super) listen: Option<At<String>>,
-    /// An address for probes and Prometheus: `/livez`, `/readyz` and `/metrics` alone.
-    pub(super) probe_listen: Option<At<String>>,
 }
 
 /// Where requests go.
@@ -163,46 +124,6 @@ pub(super) enum OnMissing {
     Fail,
     /// The credential's routes answer 503 until it appears.
     Degrade,
-}
-
-/// Somebody who asks.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Caller {
-    /// What it is told by; without, it says its name itself (`X-Omnigate-Caller`), on this machine.
-    #[serde(rename = "match")]
-    pub(super) matches: Option<At<Match>>,
-    /// The priority of its calls where neither they nor their route say.
-    pub(super) priority: Option<At<Priority>>,
-    /// The most urgent that its calls can be.
-    pub(super) max_priority: Option<At<Priority>>,
-    /// How many of its calls may wait.
-    pub(super) max_queued: Option<At<u32>>,
-    /// How long its calls wait where neither they nor their route say.
-    pub(super) max_wait: Option<At<Period>>,
-    /// How many calls it may make.
-    pub(super) rate: Option<At<Rate>>,
-}
-
-/// What a caller is told by: one of these.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Match {
-    /// The user at the other end of a unix socket.
-    pub(super) uid: Option<At<u32>>,
-    /// Where it connects from over TCP: a range such as `10.0.0.0/8`, or several.
-    pub(super) cidr: Option<At<TextOr<Vec<At<String>>>>>,
-}
-
-/// So many calls in any window of this length.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Rate {
-    /// Calls per window.
-    #[schemars(required, extend("x-add" = "limit = 30"))]
-    pub(super) limit: Option<At<u32>>,
-    /// The length of the window.
-    pub(super) window: Option<At<Period>>,
 }
 
 /// How urgent calls are.
@@ -306,10 +227,22 @@ pub(super) struct Route {
     pub(super) forward_headers: Vec<At<String>>,
     /// Whether its calls may act for other users than the key's: `deny`, `allow`, or for one alone.
     pub(super) impersonation: Option<At<TextOr<Pin>>>,
+    /// Whether its wildcard takes in calls that manage keys, users and rights.
+    pub(super) sensitive: Option<At<bool>>,
+    /// The coding that is asked for in place of the caller's: `identity`.
+    pub(super) accept_encoding: Option<At<Coding>>,
     /// How its answers are kept; by default they are not.
     pub(super) cache: Option<At<Kept>>,
     /// Whether upstream says how long they are fresh, by RFC 9111, in place of `ttl`.
     pub(super) respect_upstream: Option<At<bool>>,
+}
+
+/// How answers are coded on their way from upstream.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Coding {
+    /// Not at all, so that a token in them is seen.
+    Identity,
 }
 
 /// The one user for whom a route's calls act.

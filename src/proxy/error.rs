@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::base::{BoxError, CredentialId, RouteId};
+use crate::base::{BoxError, CallerId, CredentialId, RouteId};
+use crate::caller::{FromAPage, Unknown};
 use crate::credential::Unavailable;
 use crate::policy::Denied;
 use crate::proxy::headers::{BadFraming, Loop};
@@ -22,6 +23,13 @@ pub(crate) enum Error {
     Framing(#[from] BadFraming),
     #[error(transparent)]
     Loop(#[from] Loop),
+    #[error(transparent)]
+    Browser(#[from] FromAPage),
+    #[error(transparent)]
+    Caller(#[from] Unknown),
+    /// The caller is held to other routes.
+    #[error("the caller `{caller}` is not let onto the route `{route}`")]
+    RouteDenied { caller: CallerId, route: RouteId },
     #[error("no route takes this path")]
     NoRoute { nearest: Vec<RouteId> },
     #[error("an escaped separator in the path is not taken by a wildcard route")]
@@ -83,6 +91,9 @@ impl Error {
             Self::Target(_)
             | Self::Framing(_)
             | Self::Loop(_)
+            | Self::Browser(_)
+            | Self::Caller(_)
+            | Self::RouteDenied { .. }
             | Self::NoRoute { .. }
             | Self::EscapedSeparator
             | Self::Method { .. }

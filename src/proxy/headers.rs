@@ -9,8 +9,8 @@ use std::time::Duration;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, ALT_SVC, AUTHORIZATION, CONNECTION,
     CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, RANGE, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA, WWW_AUTHENTICATE,
+    IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, RANGE, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, USER_AGENT, VIA, WWW_AUTHENTICATE,
 };
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
@@ -49,6 +49,18 @@ const ALLOWED: [HeaderName; 19] = [
     HeaderName::from_static("mcp-protocol-version"),
     HeaderName::from_static("mcp-session-id"),
     HeaderName::from_static("x-request-id"),
+];
+
+/// What upstream tells browsers to do with its own host. Ours is another one: it would be closed to
+/// plain HTTP, or have its other pages' storage cleared.
+const OF_ITS_HOST: [&str; 7] = [
+    "clear-site-data",
+    "nel",
+    "public-key-pins",
+    "report-to",
+    "service-worker-allowed",
+    "set-cookie2",
+    "strict-transport-security",
 ];
 
 /// Why nobody can be sure where a message ends.
@@ -109,15 +121,13 @@ pub(crate) fn set_bearer(headers: &mut HeaderMap, bearer: HeaderValue) {
 }
 
 /// Takes away all that upstream sent and a caller shall not see; a redirect to upstream's own
-/// origin becomes one to ours. `plain` says that the caller's connection has no TLS.
-pub(crate) fn scrub_response(headers: &mut HeaderMap, upstream: &Origin, plain: bool) {
+/// origin becomes one to ours.
+pub(crate) fn scrub_response(headers: &mut HeaderMap, upstream: &Origin) {
     remove_hop_by_hop(headers);
     retain(headers, |name| {
         let named = [&SET_COOKIE, &WWW_AUTHENTICATE, &ALT_SVC, &AUTHORIZATION].contains(&name);
-        // A page on plain HTTP cannot be told so; for ours it would lock callers out.
-        let wrong_here = plain && *name == STRICT_TRANSPORT_SECURITY;
         let text = name.as_str();
-        !named && !wrong_here && text != "set-cookie2" && !text.starts_with("access-control-")
+        !named && !OF_ITS_HOST.contains(&text) && !text.starts_with("access-control-")
     });
     let ours = headers.get(LOCATION).and_then(|location| relative(location, upstream));
     if let Some(ours) = ours {
@@ -493,6 +503,8 @@ mod tests {
             ("alt-svc", "h3"),
             ("access-control-allow-origin", "*"),
             ("strict-transport-security", "max-age=1"),
+            ("clear-site-data", "\"*\""),
+            ("service-worker-allowed", "/"),
             ("connection", "x-gone"),
             ("x-gone", "1"),
             ("keep-alive", "timeout=5"),
@@ -500,12 +512,9 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("proxy-authenticate", "Basic"),
         ];
-        let mut plain = headers(fields);
-        scrub_response(&mut plain, &origin(), true);
-        assert_eq!(plain, headers([("content-type", "text/csv"), ("x-omni-workbook-url", "u")]));
-        let mut tls = headers(fields);
-        scrub_response(&mut tls, &origin(), false);
-        assert!(tls.contains_key(STRICT_TRANSPORT_SECURITY));
+        let mut all = headers(fields);
+        scrub_response(&mut all, &origin());
+        assert_eq!(all, headers([("content-type", "text/csv"), ("x-omni-workbook-url", "u")]));
     }
 
     #[test]
@@ -528,7 +537,7 @@ mod tests {
             ("/login?next=https://acme.omniapp.co/a", "/login?next=https://acme.omniapp.co/a"),
         ] {
             let mut all = headers([("location", sent)]);
-            scrub_response(&mut all, &origin(), true);
+            scrub_response(&mut all, &origin());
             assert_eq!(all[LOCATION], seen, "{sent}");
         }
     }

@@ -36,7 +36,7 @@ use tracing::{debug, error, warn};
 
 use crate::base::{Body, Peer, Priority, RouteId};
 use crate::cache::Cache;
-use crate::caller::{Caller, Callers};
+use crate::caller::{self, Caller, Callers, Hosts};
 use crate::omni;
 use crate::policy::Asked;
 use crate::proxy::cache_status::{CacheStatus, Forward};
@@ -61,6 +61,7 @@ pub use whoami::{Whoami, WhoamiError};
 #[derive(Debug)]
 pub struct Proxy {
     plan: ArcSwap<Plan>,
+    hosts: Hosts,
     callers: Callers,
     shaper: Arc<Shaper>,
     upstream: Arc<Upstream>,
@@ -100,10 +101,16 @@ struct Wait {
 
 impl Proxy {
     /// Opens the corridor between the rooms.
-    pub fn new(plan: Plan, callers: Callers, rooms: Neighbours, replay: ReplaySettings) -> Self {
+    pub fn new(
+        plan: Plan,
+        (hosts, callers): (Hosts, Callers),
+        rooms: Neighbours,
+        replay: ReplaySettings,
+    ) -> Self {
         let Neighbours { shaper, upstream, custody, cache, metrics } = rooms;
         Self {
             plan: ArcSwap::from_pointee(plan),
+            hosts,
             callers,
             shaper,
             upstream,
@@ -187,11 +194,15 @@ impl Proxy {
         let (mut head, body) = request.into_parts();
         let length = headers::framing(&head.headers)?;
         let target = Target::read(&head.method, &head.uri, &head.headers)?;
-        let caller = self.callers.identify(peer, &head.headers);
+        caller::check(&self.hosts, target.authority(), peer, &head.headers)?;
+        let caller = self.callers.identify(peer, &head.headers)?;
         exchange.comes_from(&caller.id);
         let route = plan.route(&head.method, target.path())?;
 
         exchange.trail.goes_by(route);
+        if !caller.may_take(&route.id) {
+            return Err(Error::RouteDenied { caller: caller.id.clone(), route: route.id.clone() });
+        }
         let (path, query) = (target.path().as_str(), target.path_and_query().query());
         route.policy.check(&Asked { path, query, headers: &head.headers, length })?;
         self.pseudonym.check(&head.headers)?;
@@ -233,8 +244,7 @@ impl Proxy {
     /// Takes an answer of upstream's in.
     fn receive(&self, mut response: Response<Body>) -> Response<Body> {
         let version = response.version();
-        let plain = true;
-        headers::scrub_response(response.headers_mut(), self.upstream.origin(), plain);
+        headers::scrub_response(response.headers_mut(), self.upstream.origin());
         self.pseudonym.sign(response.headers_mut(), version);
         response
     }

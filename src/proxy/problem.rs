@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::base::Body;
+use crate::caller::Unknown;
 use crate::policy::Denied;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
@@ -52,6 +53,13 @@ impl Error {
                 bad_request(S::BAD_REQUEST)
             }
             Self::Loop(_) => shape(S::LOOP_DETECTED, "loop", "proxy_loop_detected"),
+            Self::Browser(_) => shape(S::FORBIDDEN, "browser-request", "http_request_denied"),
+            Self::Caller(Unknown::Token | Unknown::Tokens | Unknown::NoToken) => {
+                shape(S::UNAUTHORIZED, "caller-unknown", "http_request_denied")
+            }
+            Self::Caller(Unknown::Header { .. } | Unknown::Nobody) | Self::RouteDenied { .. } => {
+                shape(S::FORBIDDEN, "caller-denied", "http_request_denied")
+            }
             Self::NoRoute { .. } => shape(S::NOT_FOUND, "no-route", "destination_not_found"),
             Self::Method { .. } => {
                 shape(S::METHOD_NOT_ALLOWED, "method-not-allowed", "http_request_denied")
@@ -233,6 +241,11 @@ pub(crate) fn respond(error: &Error, exchange: &Exchange) -> Response<Body> {
             headers.insert(ALLOW, value);
         }
     }
+    if shape.status == StatusCode::UNAUTHORIZED {
+        // RFC 9110 §15.5.2 wants one with each 401.
+        let challenge = HeaderValue::from_static("Bearer realm=\"omnigate\"");
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
     if shape.close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -243,6 +256,9 @@ fn title(kind: &str) -> &'static str {
     match kind {
         "bad-request" => "This request cannot be passed on",
         "loop" => "The request goes in circles",
+        "browser-request" => "Web pages may not ask here",
+        "caller-unknown" => "It is not known who asks",
+        "caller-denied" => "You may not do this here",
         "no-route" => "No route for this path",
         "method-not-allowed" => "No route for this method",
         "body-too-large" => "The body is too large",

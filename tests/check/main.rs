@@ -7,6 +7,7 @@ mod providers;
 use std::path::Path;
 
 use omnigate::config::{self, Config, Report};
+use omnigate::server::Listen;
 use proptest::prelude::*;
 
 /// Begins as a token of Omni's does, and every 12 characters of the rest look like a part of one.
@@ -68,7 +69,7 @@ fn neither_check_nor_serve_goes_on_with_a_bad_config() {
         assert_eq!(output.status.code(), Some(78), "{arguments:?}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
         let told = String::from_utf8(output.stderr).unwrap();
-        assert!(told.contains("66 problems in "), "{told}");
+        assert!(told.contains("71 problems in "), "{told}");
     }
 }
 
@@ -206,6 +207,7 @@ fn one_slip_is_told_once() {
 #[test]
 fn one_slip_about_callers_budgets_and_pools_is_told_once() {
     let caller = |said: &str| format!("[callers.a]\n{said}\n");
+    let listener = |said: &str| format!("[[listeners]]\naddress = \"127.0.0.1:1\"\n{said}\n");
     let budget = |said: &str| format!("[budgets.a]\n{said}\n");
     let upstream = |said: &str| format!("{said}\n");
     let pool = |credentials: &str| {
@@ -232,7 +234,18 @@ fn one_slip_about_callers_budgets_and_pools_is_told_once() {
         caller("priority = \"urgent\""),
         caller("rate = { window = \"60s\" }"),
         caller("rate = { limit = 0 }"),
-        caller("routes = [\"all\"]"),
+        caller("routes = [\"al\"]"),
+        caller("routes = []"),
+        caller("match = { san = \"spiffe://corp/a\" }"),
+        caller("match = { san = \"a b\" }"),
+        caller("match = { token_sha256 = \"abc\" }"),
+        caller("match = { token_sha256 = [] }"),
+        listener("tls = { cert = \"a.pem\" }"),
+        listener("tls = { cert = \"\", key = \"a.key\" }"),
+        listener("tls = { cert = \"a.pem\", key = \"a.key\", client_optional = true }"),
+        listener("require_header = \"X-Omnigate\""),
+        listener("require_header = \"Host: a\""),
+        listener("allow_anonymous = false"),
         "[callers.anonymous]\n".to_owned(),
         "[callers.omnigate]\n".to_owned(),
         "[callers.\"a b\"]\n".to_owned(),
@@ -293,8 +306,38 @@ fn strangers_may_only_come_in_when_told_so() {
     let report = report_with("[vault]", "[[listeners]]\naddress = \"0.0.0.0:6664\"\n[vault]");
     assert!(report.contains("everybody there could make calls with your keys"), "{report}");
     assert!(report.contains("allow_anonymous = true"), "{report}");
-    let open = "[[listeners]]\naddress = \"0.0.0.0:6664\"\nallow_anonymous = true\n[vault]";
-    parse(&GOOD.replace("[vault]", open)).unwrap();
+    let short = report_with("[vault]", "[server]\nlisten = [\"0.0.0.0:6664\"]\n[vault]");
+    assert!(short.contains("everybody there could make calls with your keys"), "{short}");
+    let open = "allow_anonymous = true".to_owned();
+    assert!(admits(&open).is_ok_and(|anybody| anybody));
+    // Or when it is asked who they are; then who is nobody stays out.
+    let digest = "0".repeat(64);
+    let token = format!("[callers.a]\nmatch = {{ token_sha256 = \"{digest}\" }}");
+    let range = "[callers.a]\nmatch = { cidr = \"10.0.0.0/8\" }".to_owned();
+    let tls = "tls = { cert = \"a.pem\", key = \"a.key\", client_ca = \"ca.pem\" }";
+    let name = format!("{tls}\n[callers.a]\nmatch = {{ san = \"spiffe://corp/a\" }}");
+    for rule in [token, range, name] {
+        assert!(admits(&rule).is_ok_and(|anybody| !anybody), "{rule}");
+    }
+    // None of these tells anybody who comes from elsewhere.
+    let user = "[server]\nlisten = \"unix:a\"\n[callers.a]\nmatch = { uid = 7 }";
+    let here = "[callers.a]\nmatch = { cidr = [\"127.0.0.1\", \"::1\"] }";
+    let word = "[callers.a]\npriority = \"batch\"";
+    for rule in [user, here, word, tls, "require_header = \"X-Omnigate: 1\""] {
+        let report = admits(rule).unwrap_err().to_string();
+        assert!(report.contains("everybody there could make calls"), "{rule}: {report}");
+    }
+}
+
+/// Whether the good config with a listener for everybody admits those who are nobody there.
+fn admits(rule: &str) -> Result<bool, Report> {
+    let text = format!("[[listeners]]\naddress = \"0.0.0.0:6664\"\n{rule}\n[vault]");
+    let config = parse(&GOOD.replace("[vault]", &text))?;
+    let exposed = config.server.listeners.iter().find(|one| match &one.listen {
+        Listen::Tcp(address) => address.ip().is_unspecified(),
+        Listen::Unix { .. } => false,
+    });
+    Ok(exposed.unwrap().entrance.anonymous)
 }
 
 /// A change that somebody's editor, or somebody's cat, could make.

@@ -18,6 +18,7 @@ mod drain;
 mod exec;
 mod hang_up;
 mod hanging_secret;
+mod hardening;
 mod hygiene;
 mod leakage;
 mod leakage_vaults;

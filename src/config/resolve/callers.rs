@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::base::{CallerId, Priority};
-use crate::caller::{self, CallerSettings, Cidr, CidrError, Rate};
+use crate::base::{CallerId, Priority, RouteId};
+use crate::caller::{self, CallerSettings, Cidr, CidrError, Rate, TokenDigest};
 use crate::config::at::At;
-use crate::config::file::{self, Caller, Match};
+use crate::config::file::{self, Caller, File, Match, Route};
 use crate::config::resolve::{Notes, name_is_plain, some_time};
 use crate::server::{Listen, Listener};
 
@@ -18,19 +18,28 @@ const WINDOW: Duration = Duration::from_secs(60);
 struct Told<'a> {
     users: BTreeMap<u32, &'a str>,
     ranges: BTreeMap<Cidr, &'a str>,
+    names: BTreeMap<String, &'a str>,
+    tokens: BTreeMap<String, &'a str>,
     /// `None` where the listeners have a problem.
     listeners: Option<&'a [Listener]>,
 }
 
 /// `listeners` is `None` where they have a problem.
 pub(super) fn resolve(
-    said: &BTreeMap<At<String>, Caller>,
+    file: &File,
     listeners: Option<&[Listener]>,
     notes: &mut Notes,
 ) -> Option<Vec<CallerSettings>> {
-    let mut told = Told { users: BTreeMap::new(), ranges: BTreeMap::new(), listeners };
+    let routes: Vec<&str> = file.routes.iter().flatten().filter_map(route_name).collect();
+    let mut told = Told {
+        users: BTreeMap::new(),
+        ranges: BTreeMap::new(),
+        names: BTreeMap::new(),
+        tokens: BTreeMap::new(),
+        listeners,
+    };
     let mut callers = Vec::new();
-    for (name, said) in said {
+    for (name, said) in &file.callers {
         let mut fits = name_is_plain(&name.value, &name.span, "caller", notes);
         if name.value == caller::Caller::ANONYMOUS {
             notes.problems.at(&name.span, "a caller cannot be named `anonymous`").help(
@@ -48,7 +57,7 @@ pub(super) fn resolve(
             None => Some(Vec::new()),
             Some(rules) => told.rules(&name.value, rules, notes),
         };
-        let caller = caller(name, said, notes);
+        let caller = caller(name, said, &routes, notes);
         let both = matches.zip(caller).filter(|_| fits);
         callers.push(both.map(|(matches, caller)| CallerSettings { matches, caller }));
     }
@@ -64,7 +73,16 @@ pub(super) fn priority(said: file::Priority) -> Priority {
     }
 }
 
-fn caller(name: &At<String>, said: &Caller, notes: &mut Notes) -> Option<caller::Caller> {
+fn route_name(route: &At<Route>) -> Option<&str> {
+    route.value.name.as_ref().map(|name| name.value.as_str())
+}
+
+fn caller(
+    name: &At<String>,
+    said: &Caller,
+    known: &[&str],
+    notes: &mut Notes,
+) -> Option<caller::Caller> {
     let usual = caller::Caller::anonymous();
     let most = said.max_priority.as_ref().map_or(usual.max_priority, |most| priority(most.value));
     // A default must not be what is wrong with a low `max_priority`.
@@ -81,6 +99,10 @@ fn caller(name: &At<String>, said: &Caller, notes: &mut Notes) -> Option<caller:
         None => None,
         Some(said) => Some(rate(&said.value, notes)?),
     };
+    let routes = match &said.routes {
+        None => None,
+        Some(said) => Some(routes(said, known, notes)?),
+    };
     let max_queued = match &said.max_queued {
         None => None,
         Some(said) => Some(usize::try_from(said.value).ok()?),
@@ -92,8 +114,31 @@ fn caller(name: &At<String>, said: &Caller, notes: &mut Notes) -> Option<caller:
         max_queued,
         max_wait: said.max_wait.as_ref().map(|at| at.value.0),
         rate,
-        routes: None,
+        routes,
     })
+}
+
+/// The routes that a caller may take, of those that there are.
+fn routes(said: &At<Vec<At<String>>>, known: &[&str], notes: &mut Notes) -> Option<Vec<RouteId>> {
+    if said.value.is_empty() {
+        notes
+            .problems
+            .at(&said.span, "`routes` is empty, so that every call would be refused")
+            .help("leave it out for all routes");
+        return None;
+    }
+    let one = |name: &At<String>| {
+        let there = known.contains(&name.value.as_str());
+        if !there {
+            notes
+                .problems
+                .at(&name.span, format!("there is no route named `{}`", name.value))
+                .help_with_name(&name.value, known.iter().copied());
+        }
+        there.then(|| RouteId::new(name.value.as_str()))
+    };
+    let found: Vec<_> = said.value.iter().map(one).collect();
+    found.into_iter().collect()
 }
 
 fn rate(said: &file::Rate, notes: &mut Notes) -> Option<Rate> {
@@ -115,37 +160,55 @@ impl<'a> Told<'a> {
         said: &At<Match>,
         notes: &mut Notes,
     ) -> Option<Vec<caller::Match>> {
-        match (&said.value.uid, &said.value.cidr) {
-            (Some(uid), None) => self.user(name, uid, notes).map(|rule| vec![rule]),
-            (None, Some(cidr)) => {
-                if cidr.texts().is_empty() {
-                    notes.problems.at(&cidr.span, "`cidr` is empty").help("such as \"10.0.0.0/8\"");
-                    return None;
-                }
-                let rules: Vec<_> =
-                    cidr.texts().iter().map(|range| self.range(name, range, notes)).collect();
-                rules.into_iter().collect()
-            }
-            // A rule that could not be read was told, and taken out.
-            (None, None) if notes.problems.any_in(&said.span) => None,
-            (None, None) => {
-                notes
-                    .problems
-                    .at(&said.span, "`match` says neither `uid` nor `cidr`")
-                    .help("leave it out for a caller that says its name itself");
-                None
-            }
-            (Some(_), Some(cidr)) => {
-                notes
-                    .problems
-                    .at(
-                        &cidr.span,
-                        "`match` says both `uid` and `cidr`, and no connection has both",
-                    )
-                    .help("a user is known on a unix socket, an address on TCP: make two callers");
-                None
-            }
+        let Match { uid, cidr, san, token_sha256 } = &said.value;
+        let lists = [
+            ("cidr", cidr, "10.0.0.0/8"),
+            ("san", san, "spiffe://corp/nightly"),
+            ("token_sha256", token_sha256, "the output of: printf %s TOKEN | sha256sum"),
+        ];
+        let uid_span = uid.as_ref().map(|uid| (&uid.span, "uid"));
+        let list_spans =
+            lists.iter().filter_map(|(key, list, _)| Some((&list.as_ref()?.span, *key)));
+        let keys: Vec<_> = uid_span.into_iter().chain(list_spans).collect();
+        if let [(_, first), (span, second), ..] = keys[..] {
+            notes
+                .problems
+                .at(span, format!("`match` says both `{first}` and `{second}`"))
+                .help("a caller is told by one of them: make two callers");
+            return None;
         }
+        if let Some(uid) = uid {
+            return self.user(name, uid, notes).map(|rule| vec![rule]);
+        }
+        let Some((key, list, example)) =
+            lists.iter().find_map(|(key, list, example)| Some((*key, list.as_ref()?, *example)))
+        else {
+            // A rule that could not be read was told, and taken out.
+            if !notes.problems.any_in(&said.span) {
+                notes
+                    .problems
+                    .at(&said.span, "`match` says none of `uid`, `cidr`, `san` and `token_sha256`")
+                    .help("leave it out for a caller that says its name itself");
+            }
+            return None;
+        };
+        if list.texts().is_empty() {
+            notes
+                .problems
+                .at(&list.span, format!("`{key}` is empty"))
+                .help(format!("such as \"{example}\""));
+            return None;
+        }
+        let rules: Vec<_> = list
+            .texts()
+            .iter()
+            .map(|one| match key {
+                "cidr" => self.range(name, one, notes),
+                "san" => self.certificate(name, one, notes),
+                _ => self.token(name, one, notes),
+            })
+            .collect();
+        rules.into_iter().collect()
     }
 
     fn user(&mut self, name: &'a str, uid: &At<u32>, notes: &mut Notes) -> Option<caller::Match> {
@@ -200,6 +263,61 @@ impl<'a> Told<'a> {
             return None;
         }
         Some(caller::Match::Cidr(range))
+    }
+
+    fn certificate(
+        &mut self,
+        name: &'a str,
+        said: &At<String>,
+        notes: &mut Notes,
+    ) -> Option<caller::Match> {
+        let fits = !said.value.is_empty() && said.value.bytes().all(|byte| byte.is_ascii_graphic());
+        if !fits || said.value.contains('*') {
+            notes
+                .problems
+                .at(&said.span, "`san` is neither a DNS name nor a URI")
+                .help("as it stands in the certificate, such as \"spiffe://corp/nightly\"");
+            return None;
+        }
+        let asks =
+            |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if self.listeners.is_some_and(|listeners| !listeners.iter().any(asks)) {
+            notes
+                .problems
+                .at(&said.span, "no listener asks for certificates")
+                .help("add client_ca = \"ca.pem\" to the `tls` of one of [[listeners]]");
+            return None;
+        }
+        // Letter case counts in a URI, and not in a DNS name.
+        let is_uri = said.value.contains(':');
+        let san = if is_uri { said.value.clone() } else { said.value.to_ascii_lowercase() };
+        if let Some(other) = self.names.insert(san.clone(), name) {
+            notes.problems.at(&said.span, format!("`{other}` is told by this name already"));
+            return None;
+        }
+        Some(caller::Match::San(san))
+    }
+
+    fn token(
+        &mut self,
+        name: &'a str,
+        said: &At<String>,
+        notes: &mut Notes,
+    ) -> Option<caller::Match> {
+        let Ok(digest) = TokenDigest::parse(&said.value) else {
+            // It may be the token itself.
+            notes.hidden.0.push(said.span.clone());
+            notes
+                .problems
+                .at(&said.span, "`token_sha256` is not a SHA-256, 64 hexadecimal digits")
+                .help("make one with: printf %s TOKEN | sha256sum");
+            return None;
+        };
+        if let Some(other) = self.tokens.insert(said.value.to_ascii_lowercase(), name) {
+            notes.problems.at(&said.span, format!("`{other}` is told by this token already"));
+            return None;
+        }
+        Some(caller::Match::Token(digest))
     }
 
     fn listens(&self, fits: impl Fn(&Listen) -> bool) -> bool {

@@ -11,6 +11,7 @@ mod credentials;
 mod impersonation;
 mod keys;
 mod listen;
+mod listeners;
 mod login;
 mod providers;
 mod routes;
@@ -60,7 +61,7 @@ pub(super) fn resolve(file: &File, around: &Surroundings<'_>, notes: &mut Notes)
     let upstream = file.upstream.as_ref().and_then(|u| upstream::resolve(u, around, notes));
     let replay = file.upstream.as_ref().and_then(|u| upstream::replay(u, notes));
     let listeners = server.as_ref().map(|server| server.listeners.as_slice());
-    let callers = callers::resolve(&file.callers, listeners, notes);
+    let callers = callers::resolve(file, listeners, notes);
     let budgets = budgets::resolve(&file.budgets, notes);
     let credentials = credentials::resolve(file, &budgets, around, notes);
     let cache = cache::settings(&file.cache, notes);
