@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::{Request, Response};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use crate::config::Config;
 use crate::credential::{Credentials, OpenError, State};
 use crate::net::{Dial, RootsError};
 use crate::proxy::{Custody, Neighbours, Plan, PlanError, Proxy};
-use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
+use crate::server::{BindError, Bound, Certificates, Listen, Server, ServerSettings, bind};
 use crate::shape::{CallerRules, Key, Shaper, ShaperSettings, StateError, StatePlace};
 use crate::telemetry::{BudgetGauges, Gauges, Metrics};
 use crate::upstream::Upstream;
@@ -214,6 +215,22 @@ fn rules(settings: &CallerSettings) -> CallerRules {
     }
 }
 
+/// What is read again when an operator says so.
+#[derive(Clone)]
+struct Reread {
+    credentials: Arc<Credentials>,
+    certificates: Vec<Arc<Certificates>>,
+}
+
+impl Reread {
+    /// Reads all of it at the same time: a vault that hangs keeps no certificate waiting.
+    async fn now(self) {
+        // What is no good was said by each of them, and the old one is kept.
+        let certificates = join_all(self.certificates.iter().map(Certificates::reload));
+        tokio::join!(self.credentials.refresh(), certificates);
+    }
+}
+
 /// A gateway whose ports are open.
 #[derive(Debug)]
 pub struct Gateway {
@@ -261,19 +278,29 @@ impl Gateway {
         self.admin.first().and_then(|(bound, _)| bound.local_addr())
     }
 
+    fn reread(&self) -> Reread {
+        let certificates = self.bound.iter().filter_map(Bound::certificates).collect();
+        Reread { credentials: self.rooms.credentials.clone(), certificates }
+    }
+
     /// Serves until `stop` is cancelled, then drains: queued calls whose turn comes within
     /// `drain_timeout` are finished, the rest is refused at once.
     ///
     /// Dropping the future ends everything at once.
     pub async fn serve(self, stop: CancellationToken) {
+        let reread = self.reread();
         let Self { rooms, server, bound, admin } = self;
         let over = CancellationToken::new();
         let _over_if_dropped = over.clone().drop_guard();
         let draining = Arc::new(AtomicBool::new(false));
-        let keys = tokio::spawn(rooms.clone().keep_keys(over.clone()));
+        let mut kept = vec![tokio::spawn(rooms.clone().keep_keys(over.clone()))];
+        for certificates in &reread.certificates {
+            kept.push(tokio::spawn(certificates.clone().keep(over.clone())));
+        }
         let callers = Server::new(server.clone());
         let (front, ends) = (callers.clone(), draining.clone());
-        let office = Arc::new(Office { rooms: rooms.clone(), callers: front, draining: ends });
+        let office = Office { rooms: rooms.clone(), callers: front, draining: ends, reread };
+        let office = Arc::new(office);
         let operators: Vec<_> = admin
             .into_iter()
             .map(|(bound, role)| {
@@ -306,17 +333,17 @@ impl Gateway {
         for operator in operators {
             let _ = operator.await;
         }
-        let _ = keys.await;
+        join_all(kept).await;
         // Before the ledger is closed: nothing may be sent that it does not know of.
         rooms.proxy.end_fetches().await;
         rooms.shaper.close();
     }
 
     /// Serves until SIGTERM or SIGINT, then drains; a second one ends at once. SIGHUP reads the
-    /// secrets again.
+    /// secrets and the certificates again.
     pub async fn serve_until(self, mut signals: Signals) {
         let stop = CancellationToken::new();
-        let credentials = self.rooms.credentials.clone();
+        let reread = self.reread();
         let mut serving = std::pin::pin!(self.serve(stop.clone()));
         loop {
             tokio::select! {
@@ -326,8 +353,7 @@ impl Gateway {
                 _ = signals.hangup.recv() => {
                     // In a task of its own: a place that hangs must not keep callers from us, nor
                     // the signal to end.
-                    let credentials = credentials.clone();
-                    tokio::spawn(async move { credentials.refresh().await });
+                    tokio::spawn(reread.clone().now());
                     continue;
                 }
             }

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use crate::admin::{
     CredentialView, Desk, KeyAnswer, NoAnswer, NoSuchRoute, Purged, Readiness, Reason,
 };
-use crate::app::Rooms;
+use crate::app::{Reread, Rooms};
 use crate::base::{CredentialId, RouteId};
 use crate::credential::{Credential, State};
 use crate::omni::KeyScope;
@@ -20,6 +20,7 @@ pub(super) struct Office {
     pub(super) rooms: Rooms,
     pub(super) callers: Server,
     pub(super) draining: Arc<AtomicBool>,
+    pub(super) reread: Reread,
 }
 
 impl Desk for Office {
@@ -34,8 +35,7 @@ impl Desk for Office {
     }
 
     fn reload(&self) -> BoxFuture<'static, ()> {
-        let credentials = self.rooms.credentials.clone();
-        Box::pin(async move { credentials.refresh().await })
+        Box::pin(self.reread.clone().now())
     }
 
     fn test_key(&self, id: CredentialId) -> BoxFuture<'static, Result<KeyAnswer, NoAnswer>> {

@@ -19,7 +19,7 @@ use crate::base::{Peer, Remote};
 use crate::server::bind::Door;
 use crate::server::connection::{self, Stop};
 use crate::server::socket::{Shared, Socket};
-use crate::server::{Answer, Bound, ServerSettings};
+use crate::server::{Answer, Bound, Certificates, ServerSettings, tls};
 
 /// How long to wait when the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -85,7 +85,8 @@ impl Server {
     {
         let never_left = std::future::pending();
         let stop = Stop { gently: stop, now: CancellationToken::new() };
-        connection::run(stream, never_left, peer, &self.settings, answer, stop).await;
+        let begun = Instant::now();
+        connection::run(stream, never_left, peer, &self.settings, answer, stop, begun).await;
     }
 
     async fn accept<A: Answer>(&self, bound: Vec<Bound>, answer: A, stop: Stop) {
@@ -94,32 +95,42 @@ impl Server {
         loop {
             // Taken before accepting: who finds no place waits in the kernel's backlog.
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
-            let (socket, peer) = match poll_fn(|cx| poll_accept(&bound, &mut turn, cx)).await {
-                Ok(accepted) => accepted,
-                Err(error) if is_about_one_caller(&error) => {
-                    debug!(%error, "a caller left before it was accepted");
-                    continue;
-                }
-                Err(error) => {
-                    if warned.is_none_or(|last| last.elapsed() >= ACCEPT_WARNING) {
-                        warn!(%error, "cannot accept connections, trying on");
-                        warned = Some(Instant::now());
+            let (socket, peer, certificates) =
+                match poll_fn(|cx| poll_accept(&bound, &mut turn, cx)).await {
+                    Ok(accepted) => accepted,
+                    Err(error) if is_about_one_caller(&error) => {
+                        debug!(%error, "a caller left before it was accepted");
+                        continue;
                     }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
+                    Err(error) => {
+                        if warned.is_none_or(|last| last.elapsed() >= ACCEPT_WARNING) {
+                            warn!(%error, "cannot accept connections, trying on");
+                            warned = Some(Instant::now());
+                        }
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                };
             let (settings, answer) = (Arc::clone(&self.settings), answer.clone());
             let stop = stop.child();
             self.connections.spawn(async move {
                 let _place = place;
                 let socket = Arc::new(socket);
-                let stream = Shared(Arc::clone(&socket));
-                connection::run(stream, socket.left(), peer, &settings, answer, stop).await;
+                let (stream, left) = (Shared(Arc::clone(&socket)), socket.left());
+                let Some(shown) = certificates else {
+                    let begun = Instant::now();
+                    connection::run(stream, left, peer, &settings, answer, stop, begun).await;
+                    return;
+                };
+                // Boxed, so that plain connections have no room for what TLS needs.
+                Box::pin(tls::run(&shown, stream, left, peer, &settings, answer, stop)).await;
             });
         }
     }
 }
+
+/// A connection, who is at its other end, and what it is shown where the listener speaks TLS.
+type Accepted = (Socket, Peer, Option<Arc<Certificates>>);
 
 /// Takes the next connection of any listener; `turn` goes round, so that a busy listener does
 /// not starve the others.
@@ -127,7 +138,7 @@ fn poll_accept(
     bound: &[Bound],
     turn: &mut usize,
     cx: &mut Context<'_>,
-) -> Poll<io::Result<(Socket, Peer)>> {
+) -> Poll<io::Result<Accepted>> {
     for step in 0..bound.len() {
         let at = (*turn + step) % bound.len();
         let entrance = bound[at].entrance.clone();
@@ -145,7 +156,7 @@ fn poll_accept(
         };
         if accepted.is_ready() {
             *turn = at + 1;
-            return accepted;
+            return accepted.map_ok(|(socket, peer)| (socket, peer, bound[at].certificates()));
         }
     }
     Poll::Pending
@@ -256,7 +267,7 @@ mod tests {
     async fn accepted_connections_inherit_the_listeners_options() {
         let bound = bind(&on_a_free_port()).unwrap();
         let _caller = TcpStream::connect(bound[0].local_addr().unwrap()).await.unwrap();
-        let (socket, _) = poll_fn(|cx| poll_accept(&bound, &mut 0, cx)).await.unwrap();
+        let (socket, ..) = poll_fn(|cx| poll_accept(&bound, &mut 0, cx)).await.unwrap();
         let Socket::Tcp(stream) = socket else { panic!("not a TCP socket") };
         assert!(stream.nodelay().unwrap());
         assert!(rustix::net::sockopt::socket_keepalive(&stream).unwrap());

@@ -46,12 +46,12 @@ enum Next {
 }
 
 impl Activity {
-    pub(super) fn new(settings: &ServerSettings) -> Self {
+    pub(super) fn new(settings: &ServerSettings, begun: Instant) -> Self {
         Self {
             state: Mutex::new(State {
                 open: 0,
                 waits_for: Next::Head,
-                since: Instant::now(),
+                since: begun,
                 multiplexed: false,
             }),
             task: AtomicWaker::new(),

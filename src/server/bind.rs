@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use crate::base::Entrance;
-use crate::server::{Listen, Listener, ServerSettings};
+use crate::server::{Certificates, Listen, Listener, ServerSettings, TlsError};
 
 const BACKLOG: u32 = 4096;
 
@@ -27,6 +27,7 @@ const KEEPALIVE_COUNT: u32 = 3;
 pub struct Bound {
     pub(super) door: Door,
     pub(super) entrance: Arc<Entrance>,
+    pub(super) certificates: Option<Arc<Certificates>>,
 }
 
 #[derive(Debug)]
@@ -66,6 +67,14 @@ pub enum BindError {
         /// Where.
         path: PathBuf,
     },
+    /// The files that TLS needs there are no good.
+    #[error("cannot speak TLS on {listener}: {source}")]
+    Tls {
+        /// Where.
+        listener: String,
+        /// Which file, and what to do.
+        source: TlsError,
+    },
 }
 
 impl Bound {
@@ -75,6 +84,11 @@ impl Bound {
             Door::Tcp(_, address) => Some(*address),
             Door::Unix(..) => None,
         }
+    }
+
+    /// What it shows callers, where it speaks TLS.
+    pub fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.certificates.clone()
     }
 }
 
@@ -92,19 +106,30 @@ impl fmt::Display for Bound {
 /// Nobody is accepted before [`Server::serve`](crate::server::Server::serve) runs; until then
 /// callers wait in the kernel's backlog. Needs a tokio runtime.
 ///
+/// The files of all that speak TLS are read before any port is open.
+///
 /// # Errors
 /// Names the first listener that cannot be opened; those before it are closed again.
 pub fn bind(settings: &ServerSettings) -> Result<Vec<Bound>, BindError> {
-    let one = |listener: &Listener| {
+    let secure = |listener: &Listener| {
+        let Some(tls) = &listener.tls else { return Ok(None) };
+        let name = listener.listen.to_string();
+        match Certificates::open(name.clone(), tls) {
+            Ok(certificates) => Ok(Some(Arc::new(certificates))),
+            Err(source) => Err(BindError::Tls { listener: name, source }),
+        }
+    };
+    let all: Result<Vec<_>, _> = settings.listeners.iter().map(secure).collect();
+    let one = |(listener, certificates): (&Listener, Option<Arc<Certificates>>)| {
         let door = match &listener.listen {
             Listen::Tcp(address) => {
                 tcp(*address).map_err(|source| BindError::Tcp { address: *address, source })
             }
             Listen::Unix { path, mode } => unix(path, *mode),
         };
-        Ok(Bound { door: door?, entrance: listener.entrance.clone() })
+        Ok(Bound { door: door?, entrance: listener.entrance.clone(), certificates })
     };
-    settings.listeners.iter().map(one).collect()
+    settings.listeners.iter().zip(all?).map(one).collect()
 }
 
 fn tcp(address: SocketAddr) -> io::Result<Door> {

@@ -9,6 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -47,7 +48,8 @@ impl Stop {
 }
 
 /// Speaks HTTP until the peer is done, `left` ends, a clock runs out, or `stop` says so.
-/// Every exchange of the connection is over when this ends; dropping it drops them.
+/// Every exchange of the connection is over when this ends; dropping it drops them. The first head
+/// has its time from `begun` on.
 pub(super) async fn run<S, A>(
     stream: S,
     left: impl Future<Output = ()>,
@@ -55,11 +57,12 @@ pub(super) async fn run<S, A>(
     settings: &ServerSettings,
     answer: A,
     stop: Stop,
+    begun: Instant,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Answer,
 {
-    let activity = Arc::new(Activity::new(settings));
+    let activity = Arc::new(Activity::new(settings, begun));
     let streams = Streams::default();
     let cut_streams = streams.cut.clone().drop_guard();
     let io = TokioIo::new(Metered::new(stream, Arc::clone(&activity)));

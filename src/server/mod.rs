@@ -1,4 +1,4 @@
-//! Accepts connections and speaks HTTP/1.1 and h2c on them.
+//! Accepts connections and speaks HTTP/1.1 and h2 on them, plain or over TLS.
 //!
 //! [`bind`] opens every listener or none; [`Server::serve`] accepts, runs one task a connection
 //! and drains. [`Server::serve_connection`] is the same connection over any stream.
@@ -15,8 +15,10 @@ mod settings;
 mod socket;
 #[cfg(test)]
 mod testing;
+mod tls;
 
 pub use accept::Server;
 pub use answer::Answer;
 pub use bind::{BindError, Bound, bind};
 pub use settings::{Listen, Listener, ServerSettings, TlsSettings};
+pub use tls::{Certificates, Changed, TlsError};

@@ -1,5 +1,6 @@
 //! Where callers connect, and how long they may dawdle.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,7 +76,7 @@ impl From<Listen> for Listener {
 pub struct TlsSettings {
     /// The PEM file of the certificate and those that lead from it to a root.
     pub cert: PathBuf,
-    /// The PEM file of its private key.
+    /// The PEM file of its private key. Who else may read it is not checked; its mode should be 0600.
     pub key: PathBuf,
     /// The PEM file of the authorities that vouch for callers; `None` where no certificate of theirs is
     /// asked for.
@@ -96,4 +97,13 @@ pub enum Listen {
         /// Its file mode, such as `0o660`.
         mode: u32,
     },
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
 }

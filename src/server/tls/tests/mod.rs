@@ -1,0 +1,7 @@
+//! What callers of a TLS listener see.
+
+mod callers;
+mod files;
+mod handshake;
+mod reload;
+mod stage;
