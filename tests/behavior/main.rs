@@ -21,6 +21,7 @@ mod cache_writes_storm;
 mod hygiene;
 mod impersonation;
 mod limit;
+mod paths;
 mod queue;
 mod revocation;
 mod revocation_storm;
