@@ -19,7 +19,7 @@ use crate::harness::{House, Plan, fake};
 
 async fn house() -> House {
     let mut plan = Plan {
-        budget: "limit = 100000\nprofile = \"burst\"".to_owned(),
+        budget: "limit = 2000\nprofile = \"burst\"".to_owned(),
         credential: "\"rest\"".to_owned(),
         more: r#"
             [credentials.pat]
