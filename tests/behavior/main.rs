@@ -22,6 +22,7 @@ mod hygiene;
 mod impersonation;
 mod impersonation_body;
 mod limit;
+mod paths;
 mod queue;
 mod revocation;
 mod revocation_storm;

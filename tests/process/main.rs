@@ -24,5 +24,6 @@ mod leakage;
 mod leakage_vaults;
 mod restart;
 mod rotation;
+mod smuggling;
 mod start;
 mod trouble;
