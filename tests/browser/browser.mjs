@@ -91,8 +91,9 @@ const shown = async (go, wait = 2500) => {
   return reads
 }
 const home = `http://evil.test:${site.port}`
-/** What of `log` says which try it comes from. */
-const names = log => new Set(log.map(line => new URL(line.split(' ')[1], 'http://x').searchParams.get('try')).filter(Boolean))
+/** Which tries `log` comes from; what a browser asks of its own (an icon, for what it shows) has its path. */
+const names = log =>
+  new Set(log.map(line => new URL(line.split(' ')[1], 'http://x')).map(url => url.searchParams.get('try') ?? url.pathname))
 
 /** All pages against one callers' port: for each try, the kinds of pages from which it arrived. */
 const callers = async port => {
@@ -120,7 +121,7 @@ const callers = async port => {
   const at = `http://127.0.0.1:${port}/api/v1/documents?try=typed-and-redirected`
   await shown(tab => tab.goto(`${home}/to?status=302&url=${encodeURIComponent(at)}`), 1000)
   note('window', omni.arrived.slice(before))
-  return { arrived, read, all: omni.arrived.length }
+  return { arrived, read }
 }
 const through = { forwarder: await callers(await forwarder(omni.port)), gateway: await callers(ports.callers) }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-BIG = bytes(10_000_000)
+PIECE = bytes(50_000)
 SMALL = b'{"records":[]}'
 
 
@@ -22,10 +22,13 @@ async def serve(reader, writer):
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             await take_body(reader, head)
-            body = BIG if b"/big" in head.split(b"\r\n", 1)[0] else SMALL
+            piece, pieces = (PIECE, 200) if b"/big" in head.split(b"\r\n", 1)[0] else (SMALL, 1)
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
-            writer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
-            await writer.drain()
+            writer.write(b"Content-Length: %d\r\n\r\n" % (len(piece) * pieces))
+            # By pieces: a thousand slow readers shall not cost us their 10 MB each.
+            for _ in range(pieces):
+                writer.write(piece)
+                await writer.drain()
     except (OSError, EOFError, ValueError, asyncio.IncompleteReadError):
         pass
     finally:

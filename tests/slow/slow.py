@@ -8,10 +8,14 @@ Ends with 1 if a bound does not hold.
 import asyncio
 import json
 import os
+import signal
 import socket
 import statistics
 import sys
+import tempfile
 import time
+from collections import Counter
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import limits
@@ -26,6 +30,8 @@ MORE_FILES = 40
 
 SLOWHTTPTEST = ["slowhttptest", "-c", "1000", "-r", "200", "-l", "25", "-p", "5"]
 broken = []
+# Why ordinary calls failed.
+reasons = Counter()
 
 
 def must(holds, what):
@@ -40,7 +46,6 @@ class Gateway:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        work.mkdir()
         config = (HERE / "omnigate.toml").read_text()
         config = config.replace("@PORT@", str(self.port)).replace("@OMNI@", str(origin))
         (work / "omnigate.toml").write_text(config)
@@ -90,8 +95,10 @@ async def call(port, kept=None):
             good = await ask(reader, writer)
             if kept is not None:
                 kept["pair"], writer = pair, None
+            reasons["not 200"] += not good
             return time.monotonic() - since if good else None
-    except (OSError, EOFError, IndexError, ValueError, TimeoutError):
+    except (OSError, EOFError, IndexError, ValueError, TimeoutError) as error:
+        reasons[type(error).__name__] += 1
         return None
     finally:
         if writer is not None:
@@ -106,7 +113,7 @@ class Watch:
         self.memory, self.files = 0.0, 0
 
     async def run(self):
-        kept = {"": None}
+        kept = {}
         while True:
             next_one = asyncio.create_task(asyncio.sleep(0.25))
             fresh, over = await asyncio.gather(call(self.gateway.port), call(self.gateway.port, kept))
@@ -153,112 +160,118 @@ async def ours(name, port, seconds):
     return json.loads(out.splitlines()[-1]) if out.strip() else {}
 
 
-async def theirs(port, *options):
+async def theirs(*options):
     out = await program(*SLOWHTTPTEST, *options, seconds=60)
     must("Exit status" in out or "exit status" in out.lower(), f"slowhttptest {options[0]} did not come to its end")
     return {}
 
 
 def row(name, watch, before, after, said):
-    cells = [f"{p50:6.1f} {most:7.0f} {failed:4d}" for p50, most, failed in map(watch.said, ("fresh", "kept"))]
-    files = f"{before[1]:5d} {watch.files:5d} {after[1]:5d}"
+    cells = [f"{p50:6.1f} {most:7.0f} {failed:5d}" for p50, most, failed in map(watch.said, ("fresh", "kept"))]
+    memory = f"{before[0]:6.0f} {watch.memory:5.0f} {after[0]:5.0f}"
+    files = f"{before[1]:6d} {watch.files:5d} {after[1]:5d}"
     ended = f"{said['ended']} of {said['opened']} ended" if said.get("opened") else ""
     if "first_end" in said:
         ended += f" after {said['first_end']:.1f} to {said['last_end']:.1f} s"
     if said.get("sent"):
         ended += f", {said['sent']} frames"
-    print(f"  {name:22} {' '.join(cells)}  {before[0]:5.0f} {watch.memory:5.0f} {after[0]:5.0f}  {files}  {ended}", flush=True)
+    print(f"  {name:22} {' '.join(cells)}  {memory} {files}  {ended}", flush=True)
 
 
-async def settled(gateway, start):
-    """Waits until the descriptors are as at the start, for at most 20 s."""
+async def tried(gateway, name, attack):
+    """Everything that one attack is held to; gives what the attackers saw, and the memory that it took in KiB."""
+    before = gateway.memory(), gateway.files()
+    reasons.clear()
+    watch, said = await watched(gateway, attack)
     for _ in range(80):
-        if gateway.files() <= start + MORE_FILES:
+        if gateway.files() <= before[1] + MORE_FILES:
             break
         await asyncio.sleep(0.25)
-    return gateway.memory(), gateway.files()
-
-
-async def tried(gateway, name, attack, start):
-    before = gateway.memory(), gateway.files()
-    watch, said = await watched(gateway, attack)
-    after = await settled(gateway, start)
+    after = gateway.memory(), gateway.files()
     row(name, watch, before, after, said)
     for way in ("fresh", "kept"):
-        median, most, failed = watch.said(way)
-        must(len(watch.calls[way]) >= 4, f"{name}: too few ordinary calls were made to say anything")
+        median, _, failed = watch.said(way)
+        must(len(watch.calls[way]) >= 15, f"{name}: too few ordinary calls were made to say anything")
         must(median <= MEDIAN_S * 1000, f"{name}: an ordinary call ({way}) takes {median:.0f} ms")
-        must(failed == 0, f"{name}: {failed} ordinary calls ({way}) failed")
+        must(failed == 0, f"{name}: {failed} ordinary calls ({way}) failed; all in all {dict(+reasons)}")
     must(watch.memory <= MEMORY_MIB, f"{name}: {watch.memory:.0f} MiB of memory")
-    must(after[1] <= start + MORE_FILES, f"{name}: {after[1]} descriptors afterwards, {start} at the start")
-    return watch, before, said
+    must(after[1] <= before[1] + MORE_FILES, f"{name}: {after[1]} descriptors afterwards, {before[1]} before")
+    return said, (watch.memory - before[0]) * 1024
 
 
-async def attacks(gateway):
-    start = gateway.files()
-    url = f"http://127.0.0.1:{gateway.port}/api/v1"
-    print(f"{'':24}     fresh connection       kept connection        MiB, RSS        descriptors")
-    print(f"{'':24}   p50     max fail     p50     max fail  before  most after before  most after", flush=True)
-    await tried(gateway, "nobody", asyncio.sleep(5, {}), start)
-    for name, options in {
-        "slowhttptest -H": ["-H", "-i", "5", "-u", f"{url}/documents"],
-        "slowhttptest -B": ["-B", "-i", "5", "-s", "8192", "-u", f"{url}/documents"],
-        "slowhttptest -R": ["-R", "-a", "5", "-b", "2000", "-u", f"{url}/documents"],
-        "slowhttptest -X": ["-X", "-w", "1", "-y", "512", "-n", "1", "-z", "5", "-u", f"{url}/big"],
-    }.items():
-        await tried(gateway, name, theirs(gateway.port, *options), start)
+async def attacks(begun):
+    """Each attack, on a fresh gateway that `begun` gives."""
+    print(f"  {'':22} {'fresh connection, ms':>20} {'kept connection, ms':>20}  {'MiB resident':>17}  {'descriptors':>17}")
+    head = f"{'p50':>6} {'max':>7} {'fail':>5} " * 2 + f" {'before':>6} {'most':>5} {'after':>5}" * 2
+    print(f"  {'':22} {head}", flush=True)
+    async with begun() as gateway:
+        await tried(gateway, "nobody", asyncio.sleep(5, {}))
 
     for name, seconds in {
         "half-open-heads": 20, "silent": 20, "idle": 25, "never-read": 40, "slow-uploads": 45,
         "h2-rapid-reset": 10, "h2-ping": 10, "h2-settings": 10, "h2-continuation": 10, "h2-empty-data": 10,
     }.items():  # fmt: skip
-        watch, before, said = await tried(gateway, name, ours(name, gateway.port, seconds), start)
-        opened = said.get("opened", 0)
+        async with begun() as gateway:
+            said, took = await tried(gateway, name, ours(name, gateway.port, seconds))
+        opened, ended = said.get("opened", 0), said.get("ended", 0)
         must(opened > 0, f"{name}: no connection was opened")
         if name in ("half-open-heads", "silent"):
-            each = (watch.memory - before[0]) * 1024 / 5000
-            must(each <= HALF_OPEN_KIB, f"{name}: {each:.1f} KiB of memory for each connection")
-            must(said.get("ended") == opened, f"{name}: {opened - said.get('ended', 0)} were not ended")
-        if name == "slow-uploads":
-            must(said.get("ended") == opened, f"{name}: {opened - said.get('ended', 0)} were not ended")
+            must(took / 5000 <= HALF_OPEN_KIB, f"{name}: {took / 5000:.1f} KiB of memory for each connection")
+        if name in ("half-open-heads", "silent", "slow-uploads"):
+            must(ended == opened, f"{name}: {opened - ended} of {opened} connections were not ended")
+
+    for name, path, options in (
+        ("slowhttptest -H", "documents", ["-H", "-i", "5"]),
+        ("slowhttptest -B", "documents", ["-B", "-i", "5", "-s", "8192"]),
+        ("slowhttptest -R", "documents", ["-R", "-a", "5", "-b", "2000"]),
+        ("slowhttptest -X", "big", ["-X", "-w", "1", "-y", "512", "-n", "1", "-z", "5"]),
+    ):
+        async with begun() as gateway:
+            url = f"http://127.0.0.1:{gateway.port}/api/v1/{path}"
+            await tried(gateway, name, theirs(*options, "-u", url))
 
 
-async def out_of_files(omnigate, work, origin):
+async def out_of_files(gateway):
     """More connections than there are descriptors: it lives, and serves again when they are gone."""
-    gateway = await Gateway().start(omnigate, work / "few", origin, 64)
-    try:
-        attack = asyncio.create_task(ours("more-than-files", gateway.port, 5))
-        await asyncio.sleep(3)
-        most = gateway.files()
-        said = await attack
-        since, took = time.monotonic(), None
-        while took is None and time.monotonic() - since < 5:
-            took = await call(gateway.port)
-        found = "never" if took is None else f"{time.monotonic() - since:.1f} s"
-        print(f"\n  64 descriptors, {said.get('opened')} connections: {most} in use, served again after {found}")
-        must(took is not None and gateway.process.returncode is None, "out of descriptors, it does not recover")
-        must(most >= 60, "the attack did not use up the descriptors")
-    finally:
-        await gateway.end()
+    attack = asyncio.create_task(ours("more-than-files", gateway.port, 5))
+    await asyncio.sleep(3)
+    most = gateway.files()
+    said = await attack
+    since, took = time.monotonic(), None
+    while took is None and time.monotonic() - since < 5:
+        took = await call(gateway.port)
+    found = "never" if took is None else f"after {time.monotonic() - since:.2f} s"
+    print(f"\n  64 descriptors, {said.get('opened')} connections: {most} in use, served again {found}")
+    must(took is not None, "out of descriptors, it does not recover")
+    must(most >= 60, "the attack did not use up the descriptors")
 
 
 async def main():
+    # Who ends this has everything ended that was started.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     work, omnigate = Path(sys.argv[1]), sys.argv[2]
     origin = await asyncio.create_subprocess_exec(sys.executable, HERE / "origin.py", stdout=asyncio.subprocess.PIPE)
-    gateway = Gateway()
     try:
         port = int(await origin.stdout.readline())
-        files = int(os.environ.get("FILES", "20000"))
-        await gateway.start(omnigate, work / "most", port, files)
-        await attacks(gateway)
-        print(f"\n  {'ended by the gateway':28} stated  found")
-        for what, stated, found, holds in await limits.measured(gateway.port):
-            print(f"  {what:28} {stated:>6}  {found}{'' if holds else '   NOT SO'}")
-            must(holds, f"{what}: {found}, stated {stated}")
-        must(gateway.process.returncode is None, "the gateway ended")
-        await out_of_files(omnigate, work, port)
+
+        @asynccontextmanager
+        async def begun(files=int(os.environ["FILES"])):
+            gateway = Gateway()
+            try:
+                yield await gateway.start(omnigate, Path(tempfile.mkdtemp(dir=work)), port, files)
+                must(gateway.process.returncode is None, "the gateway ended by itself")
+            finally:
+                await gateway.end()
+
+        await attacks(begun)
+        async with begun() as gateway:
+            print(f"\n  {'ended by the gateway':28} stated  found")
+            for what, stated, found, holds in await limits.measured(gateway.port):
+                print(f"  {what:28} {stated:>6}  {found}{'' if holds else '   NOT SO'}")
+                must(holds, f"{what}: {found}, stated {stated}")
+        async with begun(64) as gateway:
+            await out_of_files(gateway)
     finally:
-        await gateway.end()
         origin.terminate()
         await origin.wait()
     if broken:
