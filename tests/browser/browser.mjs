@@ -11,7 +11,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { kinds, moves, page } from './pages.mjs'
 import { forwarder, listen, site as attacker, unguarded, upstream } from './servers.mjs'
-import { clients, oldBrowsers } from './clients.mjs'
+import { clients, others } from './clients.mjs'
 import { createServer } from 'node:net'
 
 const [work, chromium, omnigate] = process.argv.slice(2)
@@ -69,7 +69,7 @@ for (const [name, ask] of Object.entries(clients(`http://127.0.0.1:${ports.calle
 
 const flags = [
   '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
-  '--disable-sync', '--disable-popup-blocking', '--host-resolver-rules=MAP evil.test 127.0.0.1',
+  '--disable-sync', '--disable-popup-blocking', '--host-resolver-rules=MAP evil.test 127.0.0.1,MAP gateway.test 127.0.0.1',
   // What this browser does of its own to keep pages from loopback is not what is tried here.
   '--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets,BlockInsecurePrivateNetworkRequests,PrivateNetworkAccessSendPreflights,HttpsUpgrades,HttpsFirstBalancedModeAutoEnable',
 ]
@@ -177,13 +177,15 @@ for (const what of Object.keys(guarded.open)) {
 }
 await browser.close()
 
-// --- What browsers of old send --------------------------------------------------------------------
+// --- What other browsers send ---------------------------------------------------------------------
 
-console.log('\nBrowsers that say nothing of the site that asks (Sec-Fetch-Site), for which only Host and Origin are left:\n')
-for (const [name, ask] of Object.entries(oldBrowsers)) {
+console.log('\nWhat browsers send that say nothing of the page that asks (Sec-Fetch-Site), and what they ask of their own:\n')
+for (const [name, ask] of Object.entries(others)) {
   const before = omni.arrived.length
   const status = await ask(ports.callers)
-  console.log(`  ${name.padEnd(44)} ${status}  ${omni.arrived.length > before ? 'arrives' : 'refused'}`)
+  const came = omni.arrived.length > before
+  must(!came && status === '403', `not refused with 403 but answered with ${status}: ${name}`)
+  console.log(`  ${name.padEnd(48)} ${status}  ${came ? 'ARRIVES' : 'stays out'}`)
 }
 
 gateway.kill('SIGTERM')

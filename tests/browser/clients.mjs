@@ -1,4 +1,4 @@
-// Programs that call the gateway as anybody's do, and what browsers without Sec-Fetch-Site send.
+// Programs that call the gateway as anybody's do, and what other browsers than Chromium send.
 import { execFile } from 'node:child_process'
 import { request } from 'node:http'
 import { connect } from 'node:net'
@@ -52,14 +52,16 @@ const head = (method, fields, body = '') =>
   raw(`${method} /api/v1/documents?old HTTP/1.1\n${agent}\n${fields}\nConnection: close\n\n${body}`)
 const here = 'Host: 127.0.0.1:PORT'
 
-/** By name: what a browser sends that knows no Sec-Fetch-Site; `port => status`. */
-export const oldBrowsers = {
-  'GET of an image, script, frame or window': head('GET', `${here}\nAccept: image/webp,*/*\nReferer: http://evil.test/`),
-  'the same without a Referer': head('GET', `${here}\nAccept: image/webp,*/*`),
+/** By name: what a browser sends; `port => status`. Those of old know no Sec-Fetch-Site. */
+export const others = {
+  'image, script, frame or window': head('GET', `${here}\nAccept: image/webp,*/*\nReferer: http://evil.test/`),
+  'the same, no Referer': head('GET', `${here}\nAccept: image/webp,*/*`),
   'fetch with CORS': head('GET', `${here}\nOrigin: http://evil.test`),
-  'form, POST with an Origin': head('POST', `${here}\nOrigin: http://evil.test\nContent-Type: text/plain\nContent-Length: 2`, '{}'),
-  'form, POST with the Origin null': head('POST', `${here}\nOrigin: null\nContent-Type: text/plain\nContent-Length: 2`, '{}'),
-  'form, POST without an Origin (Firefox < 70)': head('POST', `${here}\nReferer: http://evil.test/\nContent-Type: text/plain\nContent-Length: 2`, '{}'),
-  'preflight': head('OPTIONS', `${here}\nOrigin: http://evil.test\nAccess-Control-Request-Method: PUT`),
-  'a rebound name': head('GET', 'Host: evil.test:PORT'),
+  'form, POST': head('POST', `${here}\nOrigin: http://evil.test\nContent-Type: text/plain\nContent-Length: 2`, '{}'),
+  'form, POST, Origin null': head('POST', `${here}\nOrigin: null\nContent-Type: text/plain\nContent-Length: 2`, '{}'),
+  'form, POST, no Origin (Firefox < 70)': head('POST', `${here}\nReferer: http://evil.test/\nContent-Type: text/plain\nContent-Length: 2`, '{}'),
+  'form, POST, neither Origin nor Referer': head('POST', `${here}\nContent-Type: text/plain\nContent-Length: 2`, '{}'),
+  'question before a request': head('OPTIONS', `${here}\nOrigin: http://evil.test\nAccess-Control-Request-Method: PUT`),
+  'rebound name': head('GET', 'Host: evil.test:PORT'),
+  'rebound name, absolute target': raw(`GET http://evil.test/api/v1/documents HTTP/1.1\n${agent}\n${here}\nConnection: close\n\n`),
 }

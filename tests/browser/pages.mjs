@@ -46,6 +46,11 @@ export const kinds = {
       return tab.goto(start)
     },
   },
+  // A gateway in a network, by plain http: no browser says to such a host whose page asks (Sec-Fetch-Site).
+  'target in plain http': {
+    target: address => address.replace('127.0.0.1', 'gateway.test'),
+    show: (tab, site, html) => tab.goto(`http://evil.test:${site.port}${site.give(html)}`),
+  },
   'target named localhost': {
     target: address => address.replace('127.0.0.1', 'localhost'),
     show: (tab, site, html) => tab.goto(`http://127.0.0.1:${site.port}${site.give(html)}`),

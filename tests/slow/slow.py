@@ -89,7 +89,7 @@ async def call(port, kept=None):
     """The seconds that an ordinary call takes, or None if it fails; `kept`: over the connection in there."""
     since, writer = time.monotonic(), None
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             pair = (kept and kept.pop("pair", None)) or await asyncio.open_connection("127.0.0.1", port)
             reader, writer = pair
             good = await ask(reader, writer)
