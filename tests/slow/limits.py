@@ -1,6 +1,7 @@
 """One connection for each stated limit: the seconds after which the gateway ended it."""
 
 import asyncio
+import socket
 import time
 
 from attack import BIG, GET, HOST, POST
@@ -34,7 +35,12 @@ async def ended(port, first, each=b"", every=1.0, at_most=80.0):
 
 async def stalled(port, seconds):
     """How many bytes of 10 MB come if nothing is read for `seconds` after the first few."""
-    reader, writer = await asyncio.open_connection(HOST, port, limit=4096)
+    # Little room on our side, so that most of it has to wait on the gateway's.
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    one.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(one, (HOST, port))
+    reader, writer = await asyncio.open_connection(sock=one, limit=4096)
     try:
         writer.write(BIG)
         await reader.readexactly(1000)

@@ -1,6 +1,7 @@
 """Stands for Omni: answers every request, `/big` with 10 MB. Prints its port, runs until it is ended."""
 
 import asyncio
+import socket
 
 PIECE = bytes(50_000)
 SMALL = b'{"records":[]}'
@@ -37,6 +38,8 @@ async def serve(reader, writer):
 
 async def main():
     server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=4096)
+    # As a server far away, it has a little on the way and not megabytes for each reader.
+    server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -45,7 +45,7 @@ class Gateway:
     async def start(self, omnigate, work, origin, files):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+            self.port, self.origin = free.getsockname()[1], origin
         config = (HERE / "omnigate.toml").read_text()
         config = config.replace("@PORT@", str(self.port)).replace("@OMNI@", str(origin))
         (work / "omnigate.toml").write_text(config)
@@ -109,18 +109,21 @@ class Watch:
     """Makes an ordinary call each way every 250 ms, and looks at memory and descriptors."""
 
     def __init__(self, gateway):
-        self.gateway, self.calls = gateway, {"fresh": [], "kept": []}
-        self.memory, self.files = 0.0, 0
+        self.gateway, self.calls = gateway, {"fresh": [], "kept": [], "direct": []}
+        self.memory, self.files, self.last_files = 0.0, 0, 0
 
     async def run(self):
-        kept = {}
+        kept, direct = {}, {}
         while True:
             next_one = asyncio.create_task(asyncio.sleep(0.25))
-            fresh, over = await asyncio.gather(call(self.gateway.port), call(self.gateway.port, kept))
-            self.calls["fresh"].append(fresh)
-            self.calls["kept"].append(over)
+            port = self.gateway.port
+            # The control: the same call, made of the origin itself.
+            took = await asyncio.gather(call(port), call(port, kept), call(self.gateway.origin, direct))
+            for way, one in zip(("fresh", "kept", "direct"), took, strict=True):
+                self.calls[way].append(one)
             self.memory = max(self.memory, self.gateway.memory())
-            self.files = max(self.files, self.gateway.files())
+            self.last_files = self.gateway.files()
+            self.files = max(self.files, self.last_files)
             await next_one
 
     def said(self, way):
@@ -167,7 +170,7 @@ async def theirs(*options):
 
 
 def row(name, watch, before, after, said):
-    cells = [f"{p50:6.1f} {most:7.0f} {failed:5d}" for p50, most, failed in map(watch.said, ("fresh", "kept"))]
+    cells = [f"{p50:6.1f} {most:7.0f} {failed:5d}" for p50, most, failed in map(watch.said, ("fresh", "kept", "direct"))]
     memory = f"{before[0]:6.0f} {watch.memory:5.0f} {after[0]:5.0f}"
     files = f"{before[1]:6d} {watch.files:5d} {after[1]:5d}"
     ended = f"{said['ended']} of {said['opened']} ended" if said.get("opened") else ""
@@ -189,20 +192,24 @@ async def tried(gateway, name, attack):
         await asyncio.sleep(0.25)
     after = gateway.memory(), gateway.files()
     row(name, watch, before, after, said)
-    for way in ("fresh", "kept"):
+    for way in ("fresh", "kept", "direct"):
         median, _, failed = watch.said(way)
         must(len(watch.calls[way]) >= 15, f"{name}: too few ordinary calls were made to say anything")
         must(median <= MEDIAN_S * 1000, f"{name}: an ordinary call ({way}) takes {median:.0f} ms")
         must(failed == 0, f"{name}: {failed} ordinary calls ({way}) failed; all in all {dict(+reasons)}")
     must(watch.memory <= MEMORY_MIB, f"{name}: {watch.memory:.0f} MiB of memory")
     must(after[1] <= before[1] + MORE_FILES, f"{name}: {after[1]} descriptors afterwards, {before[1]} before")
+    if name == "never-read":
+        # They are all still there, and none of them sees that the gateway has closed.
+        held = watch.last_files - before[1]
+        must(held <= MORE_FILES, f"{name}: {held} connections are still held after 30 s and 10 more")
     return said, (watch.memory - before[0]) * 1024
 
 
 async def attacks(begun):
     """Each attack, on a fresh gateway that `begun` gives."""
-    print(f"  {'':22} {'fresh connection, ms':>20} {'kept connection, ms':>20}  {'MiB resident':>17}  {'descriptors':>17}")
-    head = f"{'p50':>6} {'max':>7} {'fail':>5} " * 2 + f" {'before':>6} {'most':>5} {'after':>5}" * 2
+    print(f"  {'':22} {'fresh connection, ms':>20} {'kept connection, ms':>20} {'direct to origin, ms':>20}  {'MiB resident':>17}  {'descriptors':>17}")
+    head = f"{'p50':>6} {'max':>7} {'fail':>5} " * 3 + f" {'before':>6} {'most':>5} {'after':>5}" * 2
     print(f"  {'':22} {head}", flush=True)
     async with begun() as gateway:
         await tried(gateway, "nobody", asyncio.sleep(5, {}))
