@@ -50,7 +50,7 @@ async fn house() -> House {
         .to_owned(),
         ..Plan::default()
     };
-    let limit = plan.fake.limit.clone();
+    let limit = plan.fake.limit;
     plan.fake = fake();
     plan.fake.limit = limit;
     plan.fake.keys.extend([
