@@ -25,4 +25,5 @@ mod leakage_vaults;
 mod restart;
 mod rotation;
 mod start;
+mod tls;
 mod trouble;
