@@ -26,4 +26,5 @@ mod restart;
 mod rotation;
 mod smuggling;
 mod start;
+mod tls;
 mod trouble;

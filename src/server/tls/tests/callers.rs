@@ -1,7 +1,8 @@
-use std::time::Duration;
-
 use http::{Request, Response};
-use rcgen::{CustomExtension, ExtendedKeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CustomExtension, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+    NameConstraints, SanType,
+};
 use rustls::HandshakeKind;
 use tokio::io::AsyncWriteExt;
 
@@ -126,9 +127,54 @@ async fn no_byte_of_http_gets_through_without_the_right_certificate() {
             }
         }
         while running.server.connections() > 0 {
-            tokio::time::sleep(Duration::ZERO).await;
+            tokio::task::yield_now().await;
         }
         assert!(events.try_recv().is_err(), "a request was begun");
+    }
+}
+
+#[tokio::test]
+async fn an_authority_below_ours_vouches_within_its_bounds() {
+    let folder = Folder::new();
+    let running = start(settings(folder.mutual()), names);
+    let free = folder.theirs.appoints(|_| {});
+    let pair = free.caller(vec![dns("a.example"), uri("spiffe://x/y")]);
+    let told = told(&running, &folder, &free.vouched(pair)).await;
+    assert_eq!(told, r#"names ["a.example", "spiffe://x/y"]"#);
+
+    let hosts = folder.theirs.appoints(|params| {
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("team.example".to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
+    });
+    // 2.5.29.30: permitted are URIs of the host `team.example`, and no others.
+    let uris = folder.theirs.appoints(|params| {
+        let host = b"team.example";
+        let length = host.len() as u8;
+        let mut der = vec![0x30, length + 6, 0xa0, length + 4, 0x30, length + 2, 0x86, length];
+        der.extend_from_slice(host);
+        let mut bound = CustomExtension::from_oid_content(&[2, 5, 29, 30], der);
+        bound.set_criticality(true);
+        params.custom_extensions = vec![bound];
+    });
+    // May sign callers, not further authorities.
+    let last = folder.theirs.appoints(|params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    });
+    let below = last.appoints(|_| {});
+    let good = folder.caller().shows(&hosts.vouched(hosts.caller(vec![dns("a.team.example")])));
+    good.asks(running.connect().await).await.unwrap();
+    let caller = folder.theirs.appoints(|params| params.is_ca = IsCa::NoCa);
+    for (why, pair) in [
+        ("another host", hosts.vouched(hosts.caller(vec![dns("a.other.example")]))),
+        ("one of two", hosts.vouched(hosts.caller(vec![dns("team.example"), dns("other")]))),
+        ("another URI", uris.vouched(uris.caller(vec![uri("spiffe://other.example/a")]))),
+        ("too deep", last.vouched(below.vouched(below.caller(vec![dns("a")])))),
+        ("signed by a caller", caller.vouched(caller.caller(vec![dns("b")]))),
+    ] {
+        let asked = folder.caller().shows(&pair).asks(running.connect().await).await;
+        assert!(asked.is_err(), "{why}: {asked:?}");
     }
 }
 

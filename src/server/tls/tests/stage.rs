@@ -40,6 +40,21 @@ impl Authority {
         self.0.pem()
     }
 
+    /// Another authority below this one.
+    pub(super) fn appoints(&self, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "below");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::signed_by(params, key, &self.0).unwrap())
+    }
+
+    /// With our own certificate behind it, which leads to who appointed us.
+    pub(super) fn vouched(&self, pair: Pair) -> Pair {
+        Pair { cert: pair.cert + &self.pem(), key: pair.key }
+    }
+
     /// Signs what `change` makes of an ordinary certificate.
     pub(super) fn signs(&self, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
