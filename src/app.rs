@@ -266,11 +266,12 @@ impl Gateway {
     ///
     /// Dropping the future ends everything at once.
     pub async fn serve(self, stop: CancellationToken) {
-        let Self { rooms, server, bound, admin } = self;
+        let Self { rooms, mut server, bound, admin } = self;
         let over = CancellationToken::new();
         let _over_if_dropped = over.clone().drop_guard();
         let draining = Arc::new(AtomicBool::new(false));
         let keys = tokio::spawn(rooms.clone().keep_keys(over.clone()));
+        server.fit_descriptors();
         let callers = Server::new(server.clone());
         let (front, ends) = (callers.clone(), draining.clone());
         let office = Arc::new(Office { rooms: rooms.clone(), callers: front, draining: ends });

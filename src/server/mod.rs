@@ -11,10 +11,15 @@ mod activity;
 mod answer;
 mod bind;
 mod connection;
+mod descriptors;
+mod pace;
+mod seats;
 mod settings;
 mod socket;
+mod stall;
 #[cfg(test)]
 mod testing;
+mod upload;
 
 pub use accept::Server;
 pub use answer::Answer;
