@@ -289,7 +289,7 @@ impl Gateway {
     /// Dropping the future ends everything at once.
     pub async fn serve(self, stop: CancellationToken) {
         let reread = self.reread();
-        let Self { rooms, server, bound, admin } = self;
+        let Self { rooms, mut server, bound, admin } = self;
         let over = CancellationToken::new();
         let _over_if_dropped = over.clone().drop_guard();
         let draining = Arc::new(AtomicBool::new(false));
@@ -297,6 +297,7 @@ impl Gateway {
         for certificates in &reread.certificates {
             kept.push(tokio::spawn(certificates.clone().keep(over.clone())));
         }
+        server.fit_descriptors();
         let callers = Server::new(server.clone());
         let (front, ends) = (callers.clone(), draining.clone());
         let office = Office { rooms: rooms.clone(), callers: front, draining: ends, reread };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::base::{BoxError, CallerId, CredentialId, RouteId};
+use crate::base::{BoxError, CallerId, CredentialId, RouteId, TooSlow};
 use crate::caller::{FromAPage, Unknown};
 use crate::credential::Unavailable;
 use crate::policy::Denied;
@@ -50,6 +50,9 @@ pub(crate) enum Error {
     /// The caller's body broke off, or its framing is wrong.
     #[error("the request body broke off: {0}")]
     Upload(BoxError),
+    /// The caller's body came too slowly, while it was asked for.
+    #[error(transparent)]
+    TooSlow(TooSlow),
     /// Upstream took connections and closed them again before a head could be sent.
     #[error("upstream closes its connections before anything is sent")]
     Unsteady,
@@ -79,8 +82,12 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// A request body ended in an error: ours, where it grew too large, or the caller's.
+    /// A request body ended in an error: ours, where it grew too large or came too slowly, or the
+    /// caller's.
     pub(crate) fn upload(cause: BoxError) -> Self {
+        if let Some(slow) = cause.downcast_ref::<TooSlow>() {
+            return Self::TooSlow(*slow);
+        }
         match cause.downcast::<Denied>() {
             Ok(denied) => Self::Denied(*denied),
             Err(cause) => Self::Upload(cause),
@@ -105,6 +112,7 @@ impl Error {
             | Self::Refused(_)
             | Self::Credential(_)
             | Self::Upload(_)
+            | Self::TooSlow(_)
             | Self::Busy { .. }
             | Self::Replaced { .. }
             | Self::Overloaded

@@ -52,6 +52,7 @@ impl Error {
             Self::Target(_) | Self::Framing(_) | Self::EscapedSeparator | Self::Upload(_) => {
                 bad_request(S::BAD_REQUEST)
             }
+            Self::TooSlow(_) => bad_request(S::REQUEST_TIMEOUT),
             Self::Loop(_) => shape(S::LOOP_DETECTED, "loop", "proxy_loop_detected"),
             Self::Browser(_) => shape(S::FORBIDDEN, "browser-request", "http_request_denied"),
             Self::Caller(Unknown::Token | Unknown::Tokens | Unknown::NoToken) => {
@@ -279,5 +280,21 @@ fn title(kind: &str) -> &'static str {
         "caller-limit" => "You have made as many calls as you may for now",
         "credential-rejected" => "Omni refuses the key for this route",
         _ => "A fault in this gateway",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::TooSlow;
+
+    #[test]
+    fn a_body_that_came_too_slowly_is_a_408_after_which_the_connection_closes() {
+        let slow = TooSlow::Silent { after: Duration::from_secs(15) };
+        let error = Error::upload(slow.into());
+        let shape = error.shape();
+        assert_eq!((shape.status, shape.kind), (StatusCode::REQUEST_TIMEOUT, "bad-request"));
+        assert!(shape.close && !error.caller_left() && !error.is_upstreams());
+        assert_eq!(error.detail(), "No byte of the request body came for 15 s.");
     }
 }

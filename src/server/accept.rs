@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +17,7 @@ use tracing::{debug, warn};
 use crate::base::{Peer, Remote};
 use crate::server::bind::Door;
 use crate::server::connection::{self, Stop};
+use crate::server::seats::Seats;
 use crate::server::socket::{Shared, Socket};
 use crate::server::{Answer, Bound, Certificates, ServerSettings, tls};
 
@@ -30,19 +30,16 @@ const ACCEPT_WARNING: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Server {
     settings: Arc<ServerSettings>,
-    places: Arc<Semaphore>,
+    seats: Arc<Seats>,
     connections: TaskTracker,
 }
 
 impl Server {
     /// A server that has no connections yet.
     pub fn new(settings: ServerSettings) -> Self {
-        let places = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
-        Self {
-            settings: Arc::new(settings),
-            places: Arc::new(Semaphore::new(places)),
-            connections: TaskTracker::new(),
-        }
+        let settings = Arc::new(settings);
+        let seats = Seats::new(Arc::clone(&settings));
+        Self { settings, seats, connections: TaskTracker::new() }
     }
 
     /// How many connections are open.
@@ -84,42 +81,43 @@ impl Server {
         A: Answer,
     {
         let never_left = std::future::pending();
-        let stop = Stop { gently: stop, now: CancellationToken::new() };
-        let begun = Instant::now();
-        connection::run(stream, never_left, peer, &self.settings, answer, stop, begun).await;
+        let stop = Stop { gently: stop, now: CancellationToken::new() }.child(&self.settings);
+        connection::run(stream, never_left, peer, &self.settings, answer, stop).await;
     }
 
     async fn accept<A: Answer>(&self, bound: Vec<Bound>, answer: A, stop: Stop) {
         let mut turn = 0;
         let mut warned: Option<Instant> = None;
         loop {
-            // Taken before accepting: who finds no place waits in the kernel's backlog.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
-            let (socket, peer, certificates) =
-                match poll_fn(|cx| poll_accept(&bound, &mut turn, cx)).await {
-                    Ok(accepted) => accepted,
-                    Err(error) if is_about_one_caller(&error) => {
-                        debug!(%error, "a caller left before it was accepted");
-                        continue;
+            let accepted = poll_fn(|cx| poll_accept(&bound, &mut turn, cx)).await;
+            let (socket, peer, certificates) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if is_about_one_caller(&error) => {
+                    debug!(%error, "a caller left before it was accepted");
+                    continue;
+                }
+                Err(error) => {
+                    if warned.is_none_or(|last| last.elapsed() >= ACCEPT_WARNING) {
+                        warn!(%error, "cannot accept connections, trying on");
+                        warned = Some(Instant::now());
                     }
-                    Err(error) => {
-                        if warned.is_none_or(|last| last.elapsed() >= ACCEPT_WARNING) {
-                            warn!(%error, "cannot accept connections, trying on");
-                            warned = Some(Instant::now());
-                        }
+                    if self.seats.make_room() > 0 {
+                        self.seats.one_leaves(ACCEPT_PAUSE).await;
+                    } else {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
                     }
-                };
+                    continue;
+                }
+            };
+            // Where all are busy it waits here, and who comes after it in the kernel's backlog.
+            let (place, stop) = self.seats.take(&stop).await;
             let (settings, answer) = (Arc::clone(&self.settings), answer.clone());
-            let stop = stop.child();
             self.connections.spawn(async move {
                 let _place = place;
                 let socket = Arc::new(socket);
                 let (stream, left) = (Shared(Arc::clone(&socket)), socket.left());
                 let Some(shown) = certificates else {
-                    let begun = Instant::now();
-                    connection::run(stream, left, peer, &settings, answer, stop, begun).await;
+                    connection::run(stream, left, peer, &settings, answer, stop).await;
                     return;
                 };
                 // Boxed, so that plain connections have no room for what TLS needs.
@@ -197,7 +195,7 @@ mod tests {
     use super::*;
     use crate::base::Body;
     use crate::server::testing::{
-        dropped, echo, get, on_a_free_port, queue, rest, soon, start, waits,
+        dropped, echo, get, on_a_free_port, queue, rest, soon, start, waits, whole,
     };
     use crate::server::{Listen, bind};
 
@@ -219,8 +217,8 @@ mod tests {
         tokio::spawn(connection);
         let request = Request::get("http://x/two").body(()).unwrap();
         let (response, _) = sender.send_request(request, true).unwrap();
-        let mut body = soon(response).await.unwrap().into_body();
-        assert_eq!(&soon(body.data()).await.unwrap().unwrap()[..], b"/two");
+        let body = soon(response).await.unwrap().into_body();
+        assert_eq!(soon(whole(body)).await.unwrap(), b"/two");
     }
 
     #[tokio::test]
@@ -276,20 +274,76 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_finds_no_place_waits_until_one_is_free() {
+    async fn where_all_are_busy_a_newcomer_waits_until_one_is_done() {
         let mut settings = on_a_free_port();
         settings.max_connections = 1;
-        let running = start(settings, echo);
+        let (answer, mut events) = queue(0);
+        let running = start(settings, answer);
         let mut first = running.connect().await;
-        get(&mut first, "/first").await;
-        // Connected by the kernel, not yet accepted.
+        first.write_all(b"GET /first HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(soon(events.recv()).await, Some(waits("/first")));
         let mut second = running.connect().await;
         second.write_all(LAST_GET).await.unwrap();
-        get(&mut first, "/again").await;
+        let early = tokio::time::timeout(Duration::from_millis(300), events.recv()).await;
+        assert!(early.is_err(), "{early:?}");
         assert_eq!(running.server.connections(), 1);
-        assert_eq!(second.try_read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(first);
-        assert!(soon(rest(&mut second)).await.ends_with("/a"));
+        assert_eq!(soon(events.recv()).await, Some(dropped("/first")));
+        assert_eq!(soon(events.recv()).await, Some(waits("/a")));
+    }
+
+    #[tokio::test]
+    async fn whoever_was_silent_the_longest_makes_room_and_nobody_who_is_busy() {
+        let mut settings = on_a_free_port();
+        settings.max_connections = 4;
+        let (queue, mut events) = queue(0);
+        let running = start(settings, move |request: Request<Body>, peer: Peer| {
+            let queue = queue.clone();
+            async move {
+                if request.uri().path() == "/busy" {
+                    return queue.answer(request, peer).await;
+                }
+                echo(request, peer).await
+            }
+        });
+        let mut busy = running.connect().await;
+        busy.write_all(b"GET /busy HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(soon(events.recv()).await, Some(waits("/busy")));
+        let mut half_open = running.connect().await;
+        half_open.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        // That one is accepted before the next, which is idle since its answer.
+        let mut idle = running.connect().await;
+        get(&mut idle, "/idle").await;
+        let (mut h2, connection) = h2::client::handshake(running.connect().await).await.unwrap();
+        let h2_ends = tokio::spawn(connection);
+        let request = Request::get("http://x/h2").body(()).unwrap();
+        let (response, _) = h2.send_request(request, true).unwrap();
+        let body = soon(response).await.unwrap().into_body();
+        soon(whole(body)).await.unwrap();
+
+        let mut newcomers = Vec::new();
+        for (path, old) in
+            [("/one", Some(&mut half_open)), ("/two", Some(&mut idle)), ("/three", None)]
+        {
+            let mut newcomer = running.connect().await;
+            soon(get(&mut newcomer, path)).await;
+            newcomers.push(newcomer);
+            match old {
+                Some(old) => assert_eq!(soon(rest(old)).await, "", "{path}"),
+                // GOAWAY with NO_ERROR.
+                None => {
+                    soon(async {
+                        while !h2_ends.is_finished() {
+                            tokio::task::yield_now().await
+                        }
+                    })
+                    .await
+                }
+            }
+        }
+        soon(h2_ends).await.unwrap().unwrap();
+        assert_eq!(running.server.connections(), 4);
+        assert!(events.try_recv().is_err(), "the busy one was ended");
     }
 
     #[tokio::test]

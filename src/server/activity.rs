@@ -1,7 +1,11 @@
 //! What a connection is doing, and when its peer has dawdled for too long.
 //!
 //! hyper-util has no timer while it finds out which protocol is spoken, and hyper counts the
-//! wait between two requests as part of the second one's head. So both clocks are ours.
+//! wait between two requests as part of the second one's head, and waits for ever for a peer that
+//! does not read. So the clocks are ours.
+//!
+//! Frames that are no part of a call (pings, settings, priorities, a header block that never ends)
+//! move none of them, whatever their number.
 
 use std::io;
 use std::pin::Pin;
@@ -15,49 +19,127 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::server::ServerSettings;
+use crate::server::pace::{Demand, Pace};
+
+/// How long an h2 peer that has to make room may take to end its connection in good order.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
 
 /// What one connection is doing; shared by its stream, its exchanges and its deadline.
+#[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<State>,
-    /// The connection's task, told when the last open exchange ends.
+    /// The connection's task, told when the last open exchange ends, and when its place is needed.
     task: AtomicWaker,
     header_timeout: Duration,
     idle_timeout: Duration,
+    write_timeout: Duration,
 }
 
+#[derive(Debug)]
 struct State {
+    /// Whether HTTP is spoken yet.
+    begun: bool,
     /// Exchanges whose response is not yet written. While there are any, no clock runs here:
     /// a call may wait long for its turn.
     open: usize,
     waits_for: Next,
     since: Instant,
     multiplexed: bool,
+    /// How fast the peer takes what is written, whether or not an exchange is open.
+    writing: Pace,
+    /// Whether the connection is to end so that another may begin.
+    unwanted: bool,
 }
 
 /// What is waited for while no exchange is open.
-#[derive(PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Next {
     /// The rest of a head.
     Head,
     /// The first byte of a head.
     Request,
-    /// The peer's part in ending the connection.
-    End,
+    /// The peer's part in ending the connection, until this time at the latest.
+    End { last: Option<Instant> },
+}
+
+/// Why a connection has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    /// The peer does not send what it should, or nothing at all.
+    Dawdles,
+    /// The peer does not read.
+    Stalls,
+    /// Its place is needed, and nothing is under way.
+    MakesRoom,
+}
+
+/// How a connection looks to whoever needs its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// An exchange is under way.
+    Busy,
+    /// Idle or half-open since then.
+    Silent(Instant),
+    /// It was told to end.
+    Leaving,
 }
 
 impl Activity {
-    pub(super) fn new(settings: &ServerSettings, begun: Instant) -> Self {
+    pub(super) fn new(settings: &ServerSettings) -> Self {
         Self {
             state: Mutex::new(State {
+                begun: false,
                 open: 0,
                 waits_for: Next::Head,
-                since: begun,
+                since: Instant::now(),
                 multiplexed: false,
+                writing: Pace::new(Demand::of_a_taker(
+                    settings.write_timeout,
+                    settings.min_body_rate,
+                )),
+                unwanted: false,
             }),
             task: AtomicWaker::new(),
             header_timeout: settings.header_timeout,
             idle_timeout: settings.idle_timeout,
+            write_timeout: settings.write_timeout,
         }
+    }
+
+    /// HTTP begins on the connection; says no where its place is needed for another.
+    pub(super) fn begins(&self) -> bool {
+        let mut state = self.state();
+        state.begun = true;
+        !state.unwanted
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let state = self.state();
+        match state.open {
+            0 if state.unwanted => Standing::Leaving,
+            0 => Standing::Silent(state.since),
+            _ => Standing::Busy,
+        }
+    }
+
+    /// Asks the connection to end, unless an exchange begins before it hears of that. Says whether
+    /// there is nobody yet to hear it, because HTTP has not begun.
+    pub(super) fn make_room(&self) -> bool {
+        let mut state = self.state();
+        state.unwanted = true;
+        let begun = state.begun;
+        drop(state);
+        self.task.wake();
+        !begun
+    }
+
+    pub(super) fn write_timeout(&self) -> Duration {
+        self.write_timeout
+    }
+
+    /// How long, in all, nothing could be written because the peer did not read.
+    pub(super) fn blocked(&self) -> Duration {
+        self.state().writing.waited()
     }
 
     /// Begins an exchange; it lasts until the guard is dropped.
@@ -74,12 +156,18 @@ impl Activity {
         self.state().multiplexed
     }
 
-    /// Gives the peer one more `header_timeout`, and as much again after each byte that it takes,
-    /// to end the connection in good order.
-    pub(super) fn last_wait(&self) {
+    /// Gives the peer one more `header_timeout`, and as much again after each write that it was
+    /// waited for, up to one more `idle_timeout` in all, to end the connection in good order. One
+    /// that has to make room is given a second.
+    pub(super) fn last_wait(&self, why: Late) {
+        let now = Instant::now();
+        let most = match why {
+            Late::MakesRoom => ROOM_WAIT.min(self.header_timeout),
+            Late::Dawdles | Late::Stalls => self.idle_timeout.max(self.header_timeout),
+        };
         let mut state = self.state();
-        state.waits_for = Next::End;
-        state.since = Instant::now();
+        state.waits_for = Next::End { last: now.checked_add(most) };
+        state.since = now;
     }
 
     fn on_read(&self) {
@@ -91,27 +179,51 @@ impl Activity {
         }
     }
 
-    fn on_write(&self) {
+    fn on_write(&self, bytes: usize) {
         let mut state = self.state();
+        let had_waited = state.writing.moved(bytes);
         // The end of a response may still be on its way when its body is done. On h2, what is
-        // written between two requests is pings, and the end comes after GOAWAY.
+        // written between two requests is pings, and what is written after GOAWAY may be.
         let counts = match state.waits_for {
             Next::Head => false,
             Next::Request => !state.multiplexed,
-            Next::End => true,
+            Next::End { .. } => had_waited,
         };
         if state.open == 0 && counts {
             state.since = Instant::now();
         }
     }
 
-    fn due(&self) -> Option<Instant> {
-        let state = self.state();
-        let allowed = match state.waits_for {
-            Next::Head | Next::End => self.header_timeout,
-            Next::Request => self.idle_timeout,
+    /// The peer has not read what was written before.
+    fn on_blocked(&self) {
+        self.state().writing.wait();
+    }
+
+    /// All is written.
+    fn on_flushed(&self) {
+        self.state().writing.rest();
+    }
+
+    /// Why and when the connection has to end, if nothing moves until then.
+    fn due(&self) -> Option<(Instant, Late)> {
+        let mut state = self.state();
+        if state.open > 0 {
+            // Whoever wanted the place comes again.
+            state.unwanted = false;
+        }
+        let stalls = state.writing.due().map(|(due, _)| (due, Late::Stalls));
+        let next = match state.waits_for {
+            _ if state.open > 0 => None,
+            Next::End { last } => {
+                let ends = state.since.checked_add(self.header_timeout);
+                ends.into_iter().chain(last).min()
+            }
+            _ if state.unwanted => return Some((state.since, Late::MakesRoom)),
+            Next::Head => state.since.checked_add(self.header_timeout),
+            Next::Request => state.since.checked_add(self.idle_timeout),
         };
-        if state.open > 0 { None } else { state.since.checked_add(allowed) }
+        let dawdles = next.map(|due| (due, Late::Dawdles));
+        [stalls, dawdles].into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -147,17 +259,20 @@ impl<'a> Overdue<'a> {
         Self { activity, sleep: Box::pin(tokio::time::sleep(activity.header_timeout)) }
     }
 
-    /// Ready when the peer is late; may be polled again after that.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the connection has to end; may be polled again after that.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Late> {
         self.activity.task.register(cx.waker());
         loop {
-            let Some(due) = self.activity.due() else { return Poll::Pending };
+            let Some((due, why)) = self.activity.due() else { return Poll::Pending };
+            if why == Late::MakesRoom {
+                return Poll::Ready(why);
+            }
             if self.sleep.deadline() > due {
                 self.sleep.as_mut().reset(due);
             }
             ready!(self.sleep.as_mut().poll(cx));
             if Instant::now() >= due {
-                return Poll::Ready(());
+                return Poll::Ready(why);
             }
             // The timer is set anew only when an earlier wait's time comes, not at each request.
             self.sleep.as_mut().reset(due);
@@ -166,16 +281,25 @@ impl<'a> Overdue<'a> {
 }
 
 /// A stream that tells the connection's [`Activity`] of its bytes.
-///
-/// The place for the timers of a slow body and of a slow reader, when they come.
 pub(super) struct Metered<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// Whether a flush waits.
+    holds_back: bool,
 }
 
 impl<S> Metered<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+        Self { stream, activity, holds_back: false }
+    }
+
+    fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &polled {
+            Poll::Ready(Ok(bytes)) => self.activity.on_write(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.activity.on_blocked(),
+        }
+        polled
     }
 }
 
@@ -200,9 +324,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
-        self.activity.on_write();
-        Poll::Ready(Ok(written))
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(polled)
     }
 
     fn poll_write_vectored(
@@ -210,9 +333,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
-        self.activity.on_write();
-        Poll::Ready(Ok(written))
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -220,7 +342,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // A stream that writes records of its own may hold bytes back until here.
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        if polled.is_pending() != self.holds_back {
+            self.holds_back = polled.is_pending();
+            if self.holds_back { self.activity.on_blocked() } else { self.activity.on_flushed() }
+        }
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

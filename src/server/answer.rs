@@ -4,17 +4,19 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tracing::error;
 
 use crate::base::{Body, BoxError, Peer};
 use crate::server::activity::{Activity, Exchange};
+use crate::server::stall::{Taking, piece};
+use crate::server::upload::Patience;
 
 /// From a request to its answer; every `Fn(Request<Body>, Peer)` with the right future is one.
 ///
@@ -47,18 +49,20 @@ pub(super) fn at_the_rim<A: Answer>(
     answer: &A,
     peer: &Peer,
     activity: &Arc<Activity>,
+    patience: Patience,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Answered>, Infallible>> + Send + 'static + use<A> {
     let exchange = Activity::begin(activity, request.version());
+    let body = move |body| patience.watch(Body::from(body));
     let (answer, peer) = (answer.clone(), peer.clone());
     async move {
-        let asked = async move { answer.answer(request.map(Body::from), peer).await };
+        let asked = async move { answer.answer(request.map(body), peer).await };
         let response = AssertUnwindSafe(asked).catch_unwind().await.unwrap_or_else(|_| {
             // The panic's own text may hold what a caller sent; the panic hook has it.
             error!("answering a request panicked");
             bare_500()
         });
-        Ok(response.map(|body| Answered { body, _exchange: exchange }))
+        Ok(response.map(|body| Answered::new(body, exchange)))
     }
 }
 
@@ -73,7 +77,35 @@ fn bare_500() -> Response<Body> {
 /// A response body; the exchange lasts until it is dropped.
 pub(super) struct Answered {
     body: Body,
+    /// Over h2, what is left of a chunk that is handed out in pieces.
+    rest: Bytes,
+    taking: Option<Arc<Taking>>,
     _exchange: Exchange,
+}
+
+impl Answered {
+    fn new(body: Body, exchange: Exchange) -> Self {
+        let taking = Taking::of_this_stream().filter(|_| !body.is_end_stream());
+        // From now on the caller is waited for, until the body is asked for.
+        if let Some(taking) = &taking {
+            taking.offer();
+        }
+        Self { body, rest: Bytes::new(), taking, _exchange: exchange }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            };
+            match frame.into_data() {
+                Ok(chunk) => self.rest = chunk,
+                Err(frame) => return Poll::Ready(Some(Ok(frame))),
+            }
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece(&mut self.rest)))))
+    }
 }
 
 impl http_body::Body for Answered {
@@ -84,14 +116,23 @@ impl http_body::Body for Answered {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let Some(taking) = self.taking.clone() else {
+            return Pin::new(&mut self.body).poll_frame(cx);
+        };
+        taking.taken();
+        let polled = self.poll_piece(cx);
+        if matches!(&polled, Poll::Ready(Some(Ok(_)))) {
+            taking.offer();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        // Asked for before the first piece is handed out, and of no interest to hyper after that.
+        if self.rest.is_empty() { self.body.size_hint() } else { SizeHint::default() }
     }
 }

@@ -9,14 +9,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::base::Peer;
-use crate::server::activity::{Activity, Metered, Overdue};
+use crate::server::activity::{Activity, Late, Metered, Overdue};
 use crate::server::answer::at_the_rim;
+use crate::server::stall::Stream;
+use crate::server::upload::Patience;
 use crate::server::{Answer, ServerSettings};
 
 /// hyper refuses to work with less.
@@ -31,6 +32,10 @@ const H2_PING_WAIT: Duration = Duration::from_secs(20);
 const H2_STREAM_WINDOW: u32 = 128 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
+/// How much of one stream's answer waits for a connection that does not flow; hyper's own 400 KiB
+/// would be 100 MB on a connection of 250 streams.
+const H2_SEND_BUFFER: usize = 64 * 1024;
+
 /// How a connection is asked to end.
 #[derive(Clone, Debug)]
 pub(super) struct Stop {
@@ -40,36 +45,50 @@ pub(super) struct Stop {
     pub(super) now: CancellationToken,
 }
 
+/// The same for one connection, and what it is doing.
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    pub(super) gently: CancellationToken,
+    pub(super) now: CancellationToken,
+    pub(super) activity: Arc<Activity>,
+}
+
 impl Stop {
-    /// The same, for one connection: its polls do not meet those of the others at one lock.
-    pub(super) fn child(&self) -> Self {
-        Self { gently: self.gently.child_token(), now: self.now.child_token() }
+    /// For one connection: its polls do not meet those of the others at one lock.
+    pub(super) fn child(&self, settings: &ServerSettings) -> Seat {
+        Seat {
+            gently: self.gently.child_token(),
+            now: self.now.child_token(),
+            activity: Arc::new(Activity::new(settings)),
+        }
     }
 }
 
 /// Speaks HTTP until the peer is done, `left` ends, a clock runs out, or `stop` says so.
-/// Every exchange of the connection is over when this ends; dropping it drops them. The first head
-/// has its time from `begun` on.
+/// Every exchange of the connection is over when this ends; dropping it drops them.
 pub(super) async fn run<S, A>(
     stream: S,
     left: impl Future<Output = ()>,
     peer: Peer,
     settings: &ServerSettings,
     answer: A,
-    stop: Stop,
-    begun: Instant,
+    stop: Seat,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Answer,
 {
-    let activity = Arc::new(Activity::new(settings, begun));
-    let streams = Streams::default();
+    let activity = stop.activity;
+    if !activity.begins() {
+        return;
+    }
+    let streams = Streams::new(&activity);
     let cut_streams = streams.cut.clone().drop_guard();
     let io = TokioIo::new(Metered::new(stream, Arc::clone(&activity)));
     let http = http(settings, streams.clone());
     let service = {
         let (peer, activity) = (peer.clone(), Arc::clone(&activity));
-        service_fn(move |request| at_the_rim(&answer, &peer, &activity, request))
+        let patience = Patience::new(settings);
+        service_fn(move |request| at_the_rim(&answer, &peer, &activity, patience, request))
     };
     {
         let mut connection = pin!(http.serve_connection(io, service));
@@ -94,14 +113,14 @@ pub(super) async fn run<S, A>(
                     ending = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = poll_fn(|cx| overdue.poll(cx)) => {
-                    // An h2 peer is told (GOAWAY) before the connection goes.
-                    if ending || !activity.is_multiplexed() {
-                        debug!(peer = %peer.remote, "caller dawdled");
+                late = poll_fn(|cx| overdue.poll(cx)) => {
+                    // An h2 peer that reads is told (GOAWAY) before the connection goes.
+                    if ending || late == Late::Stalls || !activity.is_multiplexed() {
+                        debug!(peer = %peer.remote, ?late, "ending a connection");
                         break;
                     }
                     ending = true;
-                    activity.last_wait();
+                    activity.last_wait(late);
                     connection.as_mut().graceful_shutdown();
                 }
             }
@@ -126,6 +145,7 @@ fn http(settings: &ServerSettings, streams: Streams) -> auto::Builder<Streams> {
         .keep_alive_timeout(H2_PING_WAIT)
         .initial_stream_window_size(H2_STREAM_WINDOW)
         .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_send_buf_size(H2_SEND_BUFFER)
         .max_concurrent_streams(settings.max_streams)
         .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
     http
@@ -133,10 +153,18 @@ fn http(settings: &ServerSettings, streams: Streams) -> auto::Builder<Streams> {
 
 /// Runs the h2 streams of one connection as tasks, and drops them when the connection ends;
 /// left to themselves they would outlive it until somebody polled them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Streams {
     running: TaskTracker,
     cut: CancellationToken,
+    activity: Arc<Activity>,
+}
+
+impl Streams {
+    fn new(activity: &Arc<Activity>) -> Self {
+        let activity = Arc::clone(activity);
+        Self { running: TaskTracker::new(), cut: CancellationToken::new(), activity }
+    }
 }
 
 impl<F> hyper::rt::Executor<F> for Streams
@@ -145,6 +173,7 @@ where
     F::Output: Send,
 {
     fn execute(&self, stream: F) {
+        let stream = Stream::new(stream, &self.activity);
         self.running.spawn(self.cut.clone().run_until_cancelled_owned(stream));
     }
 }
@@ -153,7 +182,6 @@ where
 mod tests {
     use std::time::Duration;
 
-    use bytes::Bytes;
     use http::{Request, Response};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::Instant;
@@ -161,7 +189,7 @@ mod tests {
 
     use crate::base::{Body, Peer};
     use crate::server::ServerSettings;
-    use crate::server::testing::{echo, get, on_a_free_port, pipe, queue, rest, waits};
+    use crate::server::testing::{echo, get, on_a_free_port, pipe, queue, rest, waits, whole};
 
     fn settings() -> ServerSettings {
         // Apart, so that each shows which one ran out.
@@ -247,9 +275,7 @@ mod tests {
         let told = tokio::spawn(connection);
         let request = Request::get("http://x/a").body(()).unwrap();
         let (response, _) = sender.send_request(request, true).unwrap();
-        let mut body = response.await.unwrap().into_body();
-        assert_eq!(body.data().await.unwrap().unwrap(), Bytes::from("/a"));
-        drop(body);
+        assert_eq!(whole(response.await.unwrap().into_body()).await.unwrap(), b"/a");
         let idle = Instant::now();
         done.await.unwrap();
         assert_eq!(idle.elapsed().as_secs(), 60);
@@ -264,8 +290,7 @@ mod tests {
         tokio::spawn(connection);
         let request = Request::get("http://x/a").body(()).unwrap();
         let (response, _) = sender.send_request(request, true).unwrap();
-        let mut body = response.await.unwrap().into_body();
-        assert_eq!(body.data().await.unwrap().unwrap(), Bytes::from("late"));
+        assert_eq!(whole(response.await.unwrap().into_body()).await.unwrap(), b"late");
     }
 
     #[tokio::test(start_paused = true)]
@@ -350,5 +375,22 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(30)).await;
         }
         assert!(read.ends_with(&[b'x'; 1024 * 1024]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_a_head_is_read_ahead_of_the_answer() {
+        let (answer, mut events) = queue(0);
+        let (mut caller, _done) = pipe(settings(), answer, CancellationToken::new());
+        caller.write_all(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(events.recv().await, Some(waits("/a")));
+        let more = b"GET /b HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+        let mut taken = 0;
+        let hour = Duration::from_secs(3600);
+        while let Ok(Ok(_)) = tokio::time::timeout(hour, caller.write_all(&more)).await {
+            taken += more.len();
+            // The pipe holds 64 KiB itself.
+            assert!(taken <= 2 * 64 * 1024, "{taken}");
+        }
+        assert!(events.try_recv().is_err());
     }
 }

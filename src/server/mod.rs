@@ -11,11 +11,16 @@ mod activity;
 mod answer;
 mod bind;
 mod connection;
+mod descriptors;
+mod pace;
+mod seats;
 mod settings;
 mod socket;
+mod stall;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod upload;
 
 pub use accept::Server;
 pub use answer::Answer;

@@ -22,10 +22,12 @@ pub struct ServerSettings {
     pub idle_timeout: Duration,
     /// How long the next byte of a request body may take, once it is asked for.
     pub body_timeout: Duration,
-    /// How many bytes a second a request body must bring on average, once it was waited for longer
-    /// than 30 s in all; 0 for any number.
+    /// How many bytes a second a request body must bring on average, of each 30 s that it was waited
+    /// for; 0 for any number. The same is asked of a caller that takes an answer so slowly that
+    /// writing has to wait, of each `write_timeout` of waiting, or 30 s where that is shorter.
     pub min_body_rate: u64,
-    /// How long a caller may take none of an answer that is there for it.
+    /// How long a caller may take none of an answer that is there for it. Over h2 it is also the time
+    /// for each 16 KiB that one stream is to take.
     pub write_timeout: Duration,
     /// How many bytes a request head may have; less than 8192 counts as 8192.
     pub max_header_bytes: usize,

@@ -17,8 +17,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop::has_budget_remaining;
 
 /// A connection as the kernel gave it.
 #[derive(Debug)]
@@ -76,17 +78,34 @@ macro_rules! on {
     };
 }
 
-/// Tries a call each time the socket is ready, until it would not block.
-macro_rules! when {
-    ($shared:expr, $ready:ident, $cx:expr, $stream:ident => $call:expr) => {
+impl Shared {
+    /// Tries a write each time the socket is ready, until it would not block.
+    fn poll_ready_write(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&Self) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(on!($shared, $stream => $stream.$ready($cx)))?;
-            match on!($shared, $stream => $call) {
+            ready!(on!(self, stream => stream.poll_write_ready(cx)))?;
+            match write(self) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => break Poll::Ready(done),
+                done => return Poll::Ready(done),
             }
         }
-    };
+    }
+}
+
+/// Tries a write that the runtime does not think possible.
+///
+/// The kernel tells of room only when a third of its buffer is free, megabytes that a slow reader
+/// takes minutes for, but takes bytes whenever there is some. hyper comes here each time that the
+/// connection is looked at, so at the latest when its peer would be taken to have stalled.
+fn at_once(written: rustix::io::Result<usize>) -> Poll<io::Result<usize>> {
+    match written {
+        Ok(bytes) => Poll::Ready(Ok(bytes)),
+        Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+        Err(error) => Poll::Ready(Err(error.into())),
+    }
 }
 
 impl AsyncRead for Shared {
@@ -95,7 +114,13 @@ impl AsyncRead for Shared {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        when!(self, poll_read_ready, cx, stream => stream.try_read_buf(buf).map(|_| ()))
+        loop {
+            ready!(on!(self, stream => stream.poll_read_ready(cx)))?;
+            match on!(self, stream => stream.try_read_buf(buf)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done.map(|_| ())),
+            }
+        }
     }
 }
 
@@ -105,7 +130,12 @@ impl AsyncWrite for Shared {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        when!(self, poll_write_ready, cx, stream => stream.try_write(buf))
+        let polled =
+            self.poll_ready_write(cx, |shared| on!(shared, stream => stream.try_write(buf)));
+        if polled.is_pending() && has_budget_remaining() {
+            return at_once(on!(self, stream => rustix::io::write(stream, buf)));
+        }
+        polled
     }
 
     fn poll_write_vectored(
@@ -113,7 +143,12 @@ impl AsyncWrite for Shared {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        when!(self, poll_write_ready, cx, stream => stream.try_write_vectored(bufs))
+        let polled = self
+            .poll_ready_write(cx, |shared| on!(shared, stream => stream.try_write_vectored(bufs)));
+        if polled.is_pending() && has_budget_remaining() {
+            return at_once(on!(self, stream => rustix::io::writev(stream, bufs)));
+        }
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -132,3 +132,14 @@ pub(super) async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8(answer).unwrap()
 }
+
+/// Reads an h2 body to its end, as fast as it comes.
+pub(super) async fn whole(mut body: h2::RecvStream) -> Result<Vec<u8>, h2::Error> {
+    let mut read = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        read.extend_from_slice(&data);
+        body.flow_control().release_capacity(data.len())?;
+    }
+    Ok(read)
+}

@@ -7,14 +7,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 use super::names::{Unclear, names};
 use crate::base::{Certificate, Peer};
-use crate::server::connection::{self, Stop};
+use crate::server::connection::{self, Seat};
 use crate::server::tls::Certificates;
 use crate::server::{Answer, ServerSettings};
 
@@ -55,12 +54,11 @@ pub(in crate::server) async fn run<S, A>(
     peer: Peer,
     settings: &ServerSettings,
     answer: A,
-    stop: Stop,
+    stop: Seat,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Answer,
 {
-    let begun = Instant::now();
     let entering = tokio::time::timeout(settings.header_timeout, enter(stream, certificates));
     let entered = tokio::select! {
         biased;
@@ -81,7 +79,7 @@ pub(in crate::server) async fn run<S, A>(
         }
     };
     let peer = Peer { secure: true, certificate: certificate.map(Arc::new), ..peer };
-    connection::run(stream, left, peer, settings, answer, stop, begun).await;
+    connection::run(stream, left, peer, settings, answer, stop).await;
 }
 
 type Entered<S> = (TlsStream<Begun<S>>, Option<Certificate>);
