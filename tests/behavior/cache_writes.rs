@@ -234,7 +234,7 @@ async fn the_refusal_of_a_repeated_write_says_nothing_of_the_first_attempt() {
         let id = list["records"][0]["id"].as_str().unwrap();
         let request = |id: &str| {
             let path = format!("{FOLDERS}/{id}?force=true");
-            Request::delete(path).header("host", "a").body(Full::default()).unwrap()
+            Request::delete(path).header("host", "localhost").body(Full::default()).unwrap()
         };
         warm(&mut caller, FOLDERS).await;
         house.omni.fail(Rule::new(fault.clone()).method(Method::DELETE).times(1));
