@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::admin::{Admin, Reason, Role};
+use crate::admin::{Admin, Place, Reason, Role, Rules};
 use crate::base::{Body, Peer};
 use crate::cache::Cache;
 use crate::caller::{CallerSettings, Callers};
@@ -238,6 +238,7 @@ pub struct Gateway {
     server: ServerSettings,
     bound: Vec<Bound>,
     admin: Vec<(Bound, Role)>,
+    operators: Rules,
 }
 
 impl Gateway {
@@ -249,18 +250,17 @@ impl Gateway {
         let rooms = Rooms::open(&config, Ways::default()).await?;
         let bound = bind(&config.server)?;
         let mut admin = Vec::new();
-        let places =
-            [(Some(config.admin.listen), Role::Operator), (config.admin.probe_listen, Role::Probe)];
-        for (address, role) in places {
-            if let Some(address) = address {
-                let one = ServerSettings {
-                    listeners: vec![Listen::Tcp(address).into()],
-                    ..config.server.clone()
-                };
-                admin.extend(bind(&one)?.into_iter().map(|bound| (bound, role)));
-            }
+        let operators = match config.admin.listen {
+            Place::Tcp(address) => Listen::Tcp(address),
+            Place::Unix { path, mode } => Listen::Unix { path, mode },
+        };
+        let probes = config.admin.probe_listen.map(|address| (Listen::Tcp(address), Role::Probe));
+        for (listen, role) in [(operators, Role::Operator)].into_iter().chain(probes) {
+            let one = ServerSettings { listeners: vec![listen.into()], ..config.server.clone() };
+            admin.extend(bind(&one)?.into_iter().map(|bound| (bound, role)));
         }
-        Ok(Self { rooms, server: config.server, bound, admin })
+        let operators = Rules { hosts: Hosts::default(), token: config.admin.token };
+        Ok(Self { rooms, server: config.server, bound, admin, operators })
     }
 
     /// The rooms behind the ports.
@@ -273,7 +273,7 @@ impl Gateway {
         self.bound.iter().filter_map(Bound::local_addr).collect()
     }
 
-    /// Where operators connect.
+    /// Where operators connect, where it is an IP socket.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.first().and_then(|(bound, _)| bound.local_addr())
     }
@@ -289,7 +289,7 @@ impl Gateway {
     /// Dropping the future ends everything at once.
     pub async fn serve(self, stop: CancellationToken) {
         let reread = self.reread();
-        let Self { rooms, mut server, bound, admin } = self;
+        let Self { rooms, mut server, bound, admin, operators: rules } = self;
         let over = CancellationToken::new();
         let _over_if_dropped = over.clone().drop_guard();
         let draining = Arc::new(AtomicBool::new(false));
@@ -305,7 +305,7 @@ impl Gateway {
         let operators: Vec<_> = admin
             .into_iter()
             .map(|(bound, role)| {
-                let admin = Admin::new(role, office.clone());
+                let admin = Admin::new(role, rules.clone(), office.clone());
                 let answer = move |request: Request<Body>, peer: Peer| {
                     let admin = admin.clone();
                     async move { admin.answer(request, peer).await }

@@ -1,33 +1,78 @@
 //! What operators ask: is it alive, is it ready, what does it count; and what they tell it to do.
 
-mod guard;
 mod purge;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::base::{Body, CredentialId, Peer, RouteId};
+use crate::base::{Body, CredentialId, Peer, Remote, RouteId};
+use crate::caller::{self, FromAPage, Hosts, TokenDigest};
+use crate::route::{BadTarget, Target};
 
 /// Where operators connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// Loopback only.
-    pub listen: SocketAddr,
+    /// Loopback or a unix socket, unless there is a token.
+    pub listen: Place,
     /// Serves `/livez`, `/readyz` and `/metrics` alone, for kubelets and Prometheus.
     pub probe_listen: Option<SocketAddr>,
+    /// The token that operators show.
+    pub token: Option<TokenDigest>,
+}
+
+/// Where operators connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix {
+        /// Where it is made.
+        path: PathBuf,
+        /// Its file mode, such as `0o600`.
+        mode: u32,
+    },
+}
+
+impl From<SocketAddr> for Place {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Who may come to the operators' listener.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// By which names it may be called, besides loopback names and its own address.
+    pub hosts: Hosts,
+    /// The token that every request shows, but for `/livez` and `/readyz`. Without one, only those on
+    /// this machine are answered.
+    pub token: Option<TokenDigest>,
 }
 
 /// Which listener asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The operators' own, on loopback. Closed to web pages.
+    /// The operators' own. Closed to web pages, and to whoever cannot show its token.
     Operator,
     /// For kubelets and Prometheus, which name any host.
     Probe,
@@ -132,6 +177,7 @@ pub trait Desk: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Admin {
     role: Role,
+    rules: Rules,
     desk: Arc<dyn Desk>,
 }
 
@@ -142,20 +188,50 @@ impl fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// Answers as `role` what `desk` has to say.
-    pub fn new(role: Role, desk: Arc<dyn Desk>) -> Self {
-        Self { role, desk }
+    /// Answers as `role` what `desk` has to say. The rules are the operators'; probes have none.
+    pub fn new(role: Role, rules: Rules, desk: Arc<dyn Desk>) -> Self {
+        Self { role, rules, desk }
     }
 
-    /// Answers one request. Only a POST changes anything, and only on the operators' own listener.
+    /// Answers one request. Only a POST changes anything, and only on the operators' own listener. No
+    /// page takes a body, and none is read.
     pub async fn answer(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
-        let guarded = match self.role {
-            Role::Operator => guard::check(&request, &peer),
-            Role::Probe => Ok(()),
+        let request = request.map(|body| HasBody(!http_body::Body::is_end_stream(&body)));
+        let target = match Target::read(request.method(), request.uri(), request.headers()) {
+            Ok(target) => target,
+            // Probes are written by hand, some without a Host.
+            Err(BadTarget::NoHost) if self.role == Role::Probe => return self.page(&request).await,
+            Err(bad) => {
+                return closing(problem(StatusCode::BAD_REQUEST, "bad-request", &bad.to_string()));
+            }
         };
-        if let Err(refused) = guarded {
-            return problem(StatusCode::FORBIDDEN, "browser-request", &refused.to_string());
+        if self.role == Role::Operator
+            && let Err(refused) = self.lets_in(&target, &request, &peer)
+        {
+            return refused.answer();
         }
+        self.page(&request).await
+    }
+
+    /// Whether an operator asks.
+    fn lets_in(
+        &self,
+        target: &Target,
+        request: &Request<HasBody>,
+        peer: &Peer,
+    ) -> Result<(), Refused> {
+        caller::check(&self.rules.hosts, target.authority(), peer, request.headers())?;
+        let is_probe = matches!(target.path().as_str(), "/livez" | "/readyz");
+        match &self.rules.token {
+            Some(token) if !is_probe && !token.is_shown_by(request.headers()) => {
+                Err(Refused::Token)
+            }
+            None if !is_here(&peer.remote) => Err(Refused::Elsewhere),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn page(&self, request: &Request<HasBody>) -> Response<Body> {
         let Some(page) = Page::at(request.uri().path(), self.role) else {
             return problem(StatusCode::NOT_FOUND, "no-route", self.role.pages());
         };
@@ -174,6 +250,11 @@ impl Admin {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             return response;
         }
+        if request.body().0 {
+            // What it says was meant to matter, and nobody knows how long it is.
+            let detail = "No page here takes a body; what is to be done stands in the path.";
+            return closing(problem(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));
+        }
         match page {
             Page::Live => answer(StatusCode::OK, "text/plain; charset=utf-8", "alive\n".to_owned()),
             Page::Ready => ready(&self.desk.readiness()),
@@ -188,6 +269,49 @@ impl Admin {
             Page::Purge => purge::answer(request.uri().query(), &*self.desk),
         }
     }
+}
+
+/// All that we want to know of a body.
+struct HasBody(bool);
+
+/// Why somebody is not taken for an operator.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Page(#[from] FromAPage),
+    #[error("this listener is for operators; show its token as a bearer in `Authorization`")]
+    Token,
+    #[error("without a `token` in `[admin]`, only those on the same machine are answered")]
+    Elsewhere,
+}
+
+impl Refused {
+    fn answer(&self) -> Response<Body> {
+        let (status, kind) = match self {
+            Self::Page(_) => (StatusCode::FORBIDDEN, "browser-request"),
+            Self::Token => (StatusCode::UNAUTHORIZED, "caller-unknown"),
+            Self::Elsewhere => (StatusCode::FORBIDDEN, "caller-denied"),
+        };
+        let mut response = problem(status, kind, &self.to_string());
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"omnigate admin\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+fn is_here(remote: &Remote) -> bool {
+    match remote {
+        Remote::Tcp(address) => address.ip().to_canonical().is_loopback(),
+        Remote::Unix { .. } | Remote::Pipe => true,
+    }
+}
+
+/// The connection ends with this answer; what else comes over it is not read.
+fn closing(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -296,6 +420,7 @@ fn answer(status: StatusCode, media: &'static str, text: String) -> Response<Bod
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

@@ -59,7 +59,7 @@ fn told(reasons: Vec<Reason>) -> Arc<Told> {
 }
 
 fn admin(role: Role, reasons: Vec<Reason>) -> Admin {
-    Admin::new(role, told(reasons))
+    Admin::new(role, Rules::default(), told(reasons))
 }
 
 fn post(path: &str, fields: &[(&'static str, &'static str)]) -> Request<Body> {
@@ -101,8 +101,6 @@ async fn a_web_page_gets_nothing_from_the_operators_listener() {
     let admin = admin(Role::Operator, Vec::new());
     for fields in [
         &[("host", "evil.example")][..],
-        &[],
-        &[("host", "127.0.0.1"), ("host", "localhost")],
         &[("host", "localhost"), ("origin", "https://evil.example")],
         &[("host", "localhost"), ("origin", "null")],
         &[("host", "localhost"), ("sec-fetch-site", "cross-site")],
@@ -111,6 +109,10 @@ async fn a_web_page_gets_nothing_from_the_operators_listener() {
         &[("host", "10.0.0.1")],
     ] {
         assert_eq!(ask(&admin, get("/metrics", fields)).await.0, 403, "{fields:?}");
+        assert_eq!(ask(&admin, get("/livez", fields)).await.0, 403, "{fields:?}");
+    }
+    for fields in [&[][..], &[("host", "127.0.0.1"), ("host", "localhost")]] {
+        assert_eq!(ask(&admin, get("/metrics", fields)).await.0, 400, "{fields:?}");
     }
     for fields in [
         &[("host", "localhost:6663")][..],
@@ -133,8 +135,8 @@ async fn only_a_post_to_the_operators_listener_changes_anything() {
     let local = [("host", "127.0.0.1:6663")];
     let reloads = |admin: &Arc<Told>| admin.reloads.load(Ordering::Relaxed);
     let told = told(Vec::new());
-    let operator = Admin::new(Role::Operator, told.clone());
-    let probe = Admin::new(Role::Probe, told.clone());
+    let operator = Admin::new(Role::Operator, Rules::default(), told.clone());
+    let probe = Admin::new(Role::Probe, Rules::default(), told.clone());
     assert_eq!(ask(&operator, get("/-/reload", &local)).await.0, 405);
     assert_eq!(ask(&operator, post("/metrics", &local)).await.0, 405);
     assert_eq!(ask(&probe, post("/-/reload", &local)).await.0, 404);
@@ -166,8 +168,10 @@ async fn a_key_is_tested_by_name() {
 #[tokio::test]
 async fn what_is_kept_is_forgotten_whole_or_by_route() {
     let told = told(Vec::new());
-    let (operator, probe) =
-        (Admin::new(Role::Operator, told.clone()), Admin::new(Role::Probe, told.clone()));
+    let (operator, probe) = (
+        Admin::new(Role::Operator, Rules::default(), told.clone()),
+        Admin::new(Role::Probe, Rules::default(), told.clone()),
+    );
     let local = [("host", "127.0.0.1:6663")];
     let all = "/-/cache/purge";
     let route = |query: &str| format!("{all}?{query}");
@@ -208,4 +212,124 @@ async fn what_is_kept_is_forgotten_whole_or_by_route() {
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, body), (200, json!({ "route": null, "entries": null })));
     assert_eq!(*told.purges.lock().unwrap(), [Some(RouteId::new("lists")), None]);
+}
+
+fn with_token() -> (Admin, Arc<Told>) {
+    let told = told(Vec::new());
+    let token = Some(TokenDigest::of(b"of-operators"));
+    (Admin::new(Role::Operator, Rules { token, ..Rules::default() }, told.clone()), told)
+}
+
+#[tokio::test]
+async fn where_there_is_a_token_only_who_shows_it_gets_more_than_a_sign_of_life() {
+    let (admin, told) = with_token();
+    let local = ("host", "127.0.0.1:6663");
+    for page in ["/livez", "/readyz"] {
+        assert_eq!(ask(&admin, get(page, &[local])).await.0, 200, "{page}");
+    }
+    let right = ("authorization", "Bearer of-operators");
+    for shows in [
+        &[local][..],
+        &[local, ("authorization", "Bearer of-operator")],
+        &[local, ("authorization", "Bearer OF-OPERATORS")],
+        &[local, ("authorization", "Bearer")],
+        &[local, ("authorization", "of-operators")],
+        &[local, ("authorization", "Basic of-operators")],
+        &[local, ("x-omnigate-token", "of-operators")],
+        &[local, right, right],
+    ] {
+        for path in
+            ["/metrics", "/-/reload", "/-/cache/purge", "/-/credentials/org/test", "/", "/x"]
+        {
+            for request in [get(path, shows), post(path, shows)] {
+                let response = admin.answer(request, Peer::pipe()).await;
+                assert_eq!(response.status(), 401, "{path} {shows:?}");
+                assert!(response.headers()[WWW_AUTHENTICATE].as_bytes().starts_with(b"Bearer "));
+            }
+        }
+    }
+    assert_eq!(told.reloads.load(Ordering::Relaxed), 0);
+    assert_eq!(*told.purges.lock().unwrap(), []);
+    assert_eq!(ask(&admin, get("/metrics", &[local, right])).await.0, 200);
+    assert_eq!(ask(&admin, post("/-/reload", &[local, right])).await.0, 200);
+    // A token does not open the door to web pages.
+    let page = ("origin", "https://evil.example");
+    assert_eq!(ask(&admin, post("/-/reload", &[local, right, page])).await.0, 403);
+    assert_eq!(told.reloads.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn without_a_token_nobody_is_answered_from_elsewhere() {
+    let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let peer = |remote| Peer::plain(Remote::Tcp(at(remote)), Some(at("10.0.0.1:6663")));
+    let local = [("host", "10.0.0.1:6663"), ("authorization", "Bearer of-operators")];
+    let status = async |admin: &Admin, peer| {
+        let answer = admin.answer(post("/-/reload", &local), peer).await;
+        answer.status().as_u16()
+    };
+    let open = admin(Role::Operator, Vec::new());
+    assert_eq!(status(&open, peer("10.0.0.2:5000")).await, 403);
+    assert_eq!(status(&open, peer("127.0.0.1:5000")).await, 200);
+    assert_eq!(status(&with_token().0, peer("10.0.0.2:5000")).await, 200);
+}
+
+/// A body that never ends; reading it fails the test.
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = bytes::Bytes;
+    type Error = crate::base::BoxError;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        panic!("the body was read")
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_neither_read_nor_obeyed() {
+    let told = told(Vec::new());
+    let local = [("host", "127.0.0.1:6663")];
+    for role in [Role::Operator, Role::Probe] {
+        let admin = Admin::new(role, Rules::default(), told.clone());
+        let all = ["/-/reload", "/-/cache/purge", "/-/credentials/org/test", "/livez", "/metrics"];
+        for path in all {
+            for request in [post(path, &local), get(path, &local)] {
+                let request = request.map(|_| Body::boxed(Endless));
+                let response = admin.answer(request, Peer::pipe()).await;
+                assert!(response.status().is_client_error(), "{path}");
+            }
+        }
+        let request = get("/livez", &local).map(|_| Body::boxed(Endless));
+        let response = admin.answer(request, Peer::pipe()).await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[CONNECTION]),
+            (413, &"close".parse().unwrap())
+        );
+    }
+    assert_eq!(told.reloads.load(Ordering::Relaxed), 0);
+    assert_eq!(*told.purges.lock().unwrap(), []);
+}
+
+#[tokio::test]
+async fn no_answer_is_kept_or_guessed_at_or_shared() {
+    let local = [("host", "127.0.0.1:6663")];
+    let foreign = [("host", "evil.example"), ("origin", "https://evil.example")];
+    for role in [Role::Operator, Role::Probe] {
+        for path in ["/livez", "/readyz", "/metrics", "/", "/-/reload", "//"] {
+            for fields in [&local[..], &foreign] {
+                for request in [get(path, fields), post(path, fields)] {
+                    let response = admin(role, Vec::new()).answer(request, Peer::pipe()).await;
+                    let headers = response.headers();
+                    assert_eq!(headers[CACHE_CONTROL], "no-store", "{path}");
+                    assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+                    let cors =
+                        |name: &http::HeaderName| name.as_str().starts_with("access-control");
+                    assert!(!headers.keys().any(cors), "{path}");
+                }
+            }
+        }
+    }
 }

@@ -84,7 +84,7 @@ async fn purge(config: &Config, route: Option<&str>) -> Result<String, (u8, Stri
     };
     let gateway = online::gateway(config).map_err(|why| (UNAVAILABLE, why))?;
     let answer = online::post(&gateway, &path, WITHIN).await.map_err(|why| {
-        let address = config.admin.listen;
+        let address = &config.admin.listen;
         (UNAVAILABLE, format!("no gateway answers on the admin address, {address}: {why}"))
     });
     let (status, body) = answer?;

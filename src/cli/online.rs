@@ -1,15 +1,21 @@
 //! Asking Omni about keys, from the command line. Every question is charged to the budget: through the
 //! gateway that runs on the config's state folder, or else with the ledger in that folder.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Method, Request, StatusCode};
+use secrecy::zeroize::Zeroizing;
 use serde_json::Value;
 
+use crate::admin::Place;
 use crate::app::{self, Inquiry, StartError};
+use crate::caller::TokenDigest;
 use crate::config::Config;
 use crate::credential::{CredentialSettings, Kind, Login, Source, State};
 use crate::net::{Client, Dial, Limits};
@@ -19,12 +25,22 @@ use crate::shape::{Shaper, StateError};
 /// A question waits its turn for 2 m, and 5 s for its answer.
 const GATEWAY_WITHIN: Duration = Duration::from_secs(130);
 
+/// The variable that has the token of the gateway's admin address.
+const TOKEN: &str = "OMNIGATE_ADMIN_TOKEN";
+
 /// Who can ask.
 pub(crate) enum Asker<'a> {
     /// We hold the ledger.
     Here(&'a Config, Arc<Shaper>),
     /// A gateway runs and holds it.
-    Gateway(Client),
+    Gateway(Gateway),
+}
+
+/// A gateway's admin address.
+pub(crate) struct Gateway {
+    client: Client,
+    /// What it wants to be shown, where it does.
+    bearer: Option<HeaderValue>,
 }
 
 /// What Omni said of one key.
@@ -92,9 +108,9 @@ impl<'a> Asker<'a> {
     pub(crate) async fn ask(&self, credential: &CredentialSettings) -> Result<Told, Untold> {
         match self {
             Self::Here(config, shaper) => ask_here(config, shaper, credential).await,
-            Self::Gateway(client) => {
+            Self::Gateway(gateway) => {
                 let path = format!("/-/credentials/{}/test", credential.id);
-                let (status, body) = tell(client, &path).await.map_err(unasked)?;
+                let (status, body) = tell(gateway, &path).await.map_err(unasked)?;
                 read(status, &body)
             }
         }
@@ -102,8 +118,8 @@ impl<'a> Asker<'a> {
 
     /// Has the running gateway look at all secrets again; nothing where none runs.
     pub(crate) async fn reload(&self) -> Result<(), String> {
-        let Self::Gateway(client) = self else { return Ok(()) };
-        match tell(client, "/-/reload").await? {
+        let Self::Gateway(gateway) = self else { return Ok(()) };
+        match tell(gateway, "/-/reload").await? {
             (StatusCode::OK, _) => Ok(()),
             (status, _) => {
                 Err(format!("the gateway that runs did not look at its secrets again ({status})"))
@@ -196,13 +212,44 @@ fn unasked(why: String) -> Untold {
 /// The gateway that a config's admin address leads to, whether it runs or not.
 ///
 /// # Errors
-/// The address is none.
-pub(crate) fn gateway(config: &Config) -> Result<Client, String> {
-    let address = config.admin.listen;
-    let host = address.to_string();
+/// The address is none, or the token that it wants is not at hand.
+pub(crate) fn gateway(config: &Config) -> Result<Gateway, String> {
+    let (dial, host) = match &config.admin.listen {
+        Place::Tcp(address) => {
+            let mut address = *address;
+            // Nobody is reached at `0.0.0.0`, though some systems take it for this machine.
+            match address.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+                IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+                IpAddr::V4(_) | IpAddr::V6(_) => {}
+            }
+            (Dial::tcp(&address.ip().to_string(), address.port()), address.to_string())
+        }
+        Place::Unix { path, .. } => (Dial::unix(path), "localhost".to_owned()),
+    };
     let host = host.parse().map_err(|_| format!("{host} is no address"))?;
-    let dial = Dial::tcp(&address.ip().to_string(), address.port());
-    Ok(Client::new(dial, host, Limits::default()))
+    let said = std::env::var_os(TOKEN).map(|token| Zeroizing::new(token.into_vec()));
+    let bearer = bearer(config.admin.token.as_ref(), said.as_ref().map(|token| token.as_slice()))?;
+    Ok(Gateway { client: Client::new(dial, host, Limits::default()), bearer })
+}
+
+/// What to show, where the gateway wants a token. A wrong one is not sent, whoever it was meant for.
+fn bearer(
+    wanted: Option<&TokenDigest>,
+    said: Option<&[u8]>,
+) -> Result<Option<HeaderValue>, String> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    let token = said.filter(|token| !token.is_empty()).ok_or_else(|| {
+        format!("the gateway's admin address wants a token; put it into the variable {TOKEN}")
+    })?;
+    if TokenDigest::of(token) != *wanted {
+        return Err(format!("the variable {TOKEN} has another token than the config's"));
+    }
+    let text = Zeroizing::new([b"Bearer ", token].concat());
+    let mut bearer = HeaderValue::from_bytes(&text)
+        .map_err(|_| format!("the token in {TOKEN} has characters that no field can have"))?;
+    bearer.set_sensitive(true);
+    Ok(Some(bearer))
 }
 
 /// Tells a gateway's admin address to do something; what it says that is not JSON is null.
@@ -210,21 +257,24 @@ pub(crate) fn gateway(config: &Config) -> Result<Client, String> {
 /// # Errors
 /// It does not answer within that time.
 pub(crate) async fn post(
-    client: &Client,
+    gateway: &Gateway,
     path: &str,
     within: Duration,
 ) -> Result<(StatusCode, Value), String> {
     let mut request = Request::new(Bytes::new());
     *request.method_mut() = Method::POST;
     *request.uri_mut() = path.parse().map_err(|_| format!("{path} is no path"))?;
-    let answer = client.send(request, within).await.map_err(|error| error.to_string())?;
+    if let Some(bearer) = &gateway.bearer {
+        request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+    }
+    let answer = gateway.client.send(request, within).await.map_err(|error| error.to_string())?;
     let body = serde_json::from_slice(answer.body()).unwrap_or_default();
     Ok((answer.status(), body))
 }
 
 /// The same for a gateway that is known to run.
-async fn tell(client: &Client, path: &str) -> Result<(StatusCode, Value), String> {
-    post(client, path, GATEWAY_WITHIN).await.map_err(|error| {
+async fn tell(gateway: &Gateway, path: &str) -> Result<(StatusCode, Value), String> {
+    post(gateway, path, GATEWAY_WITHIN).await.map_err(|error| {
         format!(
             "a gateway uses the state folder, and does not answer on its admin address: {error}"
         )
@@ -249,5 +299,24 @@ fn read(status: StatusCode, body: &Value) -> Result<Told, Untold> {
             let why = why.trim_start_matches("Omni could not be asked: ").trim_end_matches('.');
             Err(Untold { why: why.to_owned(), spent: body["sent"] == true })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_shown_where_it_is_wanted_and_right() {
+        let wanted = TokenDigest::of(b"of-operators");
+        assert_eq!(bearer(None, Some(b"of-operators")), Ok(None));
+        let shown = bearer(Some(&wanted), Some(b"of-operators")).unwrap().unwrap();
+        assert!(shown.is_sensitive() && shown == "Bearer of-operators");
+        for wrong in [None, Some(&b""[..]), Some(b"of-operator"), Some(b"of-operators\n")] {
+            let said = bearer(Some(&wanted), wrong).unwrap_err();
+            assert!(said.contains(TOKEN) && !said.contains("of-operator"), "{said}");
+        }
+        let odd = TokenDigest::of(b"a\nb");
+        assert!(bearer(Some(&odd), Some(b"a\nb")).is_err());
     }
 }

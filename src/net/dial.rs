@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use tokio::io::DuplexStream;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
@@ -27,6 +28,7 @@ pub struct Dial(Kind);
 enum Kind {
     Tcp { host: Arc<str>, port: u16 },
     Tls { host: Arc<str>, port: u16, name: ServerName<'static>, connector: TlsConnector },
+    Unix(PathBuf),
     Pipe(mpsc::UnboundedSender<PipeEnd>),
 }
 
@@ -47,6 +49,11 @@ impl Dial {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
         Ok(Self(Kind::Tls { host: host.into(), port, name, connector }))
+    }
+
+    /// A unix socket.
+    pub fn unix(path: &Path) -> Self {
+        Self(Kind::Unix(path.to_owned()))
     }
 
     /// A server inside this process: each connection is a pipe whose far end arrives at the
@@ -70,6 +77,7 @@ impl Dial {
                 let stream = connector.connect(name.clone(), socket).await?;
                 Ok(Stream::Tls(Box::new(stream)))
             }
+            Kind::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
             Kind::Pipe(sender) => {
                 let (near, far) = tokio::io::duplex(PIPE_BYTES);
                 sender.send(far).map_err(|_| io::ErrorKind::ConnectionRefused)?;
@@ -90,6 +98,7 @@ impl fmt::Debug for Dial {
         match &self.0 {
             Kind::Tcp { host, port } => write!(f, "Dial(tcp {host}:{port})"),
             Kind::Tls { host, port, .. } => write!(f, "Dial(tls {host}:{port})"),
+            Kind::Unix(path) => write!(f, "Dial(unix {})", path.display()),
             Kind::Pipe(_) => f.write_str("Dial(pipe)"),
         }
     }

@@ -181,7 +181,8 @@ async fn an_upstream_that_reads_slowly_slows_the_caller_down() {
     let gateway = house.start().await;
     let (answer, mut caller) =
         small_socket().connect(gateway.address()).await.unwrap().into_split();
-    let request = format!("POST /file HTTP/1.1\r\nhost: x\r\ncontent-length: {BYTES}\r\n\r\n");
+    let request =
+        format!("POST /file HTTP/1.1\r\nhost: localhost\r\ncontent-length: {BYTES}\r\n\r\n");
     caller.write_all(request.as_bytes()).await.unwrap();
     let moved = Arc::new(AtomicU64::new(0));
     let sending = tokio::spawn(write(caller, BYTES, moved.clone()));

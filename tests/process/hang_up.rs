@@ -22,7 +22,7 @@ const SHUT: Duration = Duration::from_millis(1800);
 const BUDGET: &str =
     "limit = 6\nwindow = \"1700ms\"\nguard = \"100ms\"\nprofile = \"smooth\"\nburst = 6";
 
-const GET: &str = "GET /api/v1/labels?serial=gone HTTP/1.1\r\nhost: x\r\n\r\n";
+const GET: &str = "GET /api/v1/labels?serial=gone HTTP/1.1\r\nhost: localhost\r\n\r\n";
 const MIB: usize = 1024 * 1024;
 
 /// How a TCP connection ends.
@@ -62,7 +62,7 @@ impl Crowd {
             Self::Posts(end) => {
                 let length = 2 * MIB;
                 let head = format!(
-                    "POST /api/v1/labels?serial=gone HTTP/1.1\r\nhost: x\r\n\
+                    "POST /api/v1/labels?serial=gone HTTP/1.1\r\nhost: localhost\r\n\
                      content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
                 );
                 tcp(gateway, end, &head, length).await

@@ -63,12 +63,12 @@ async fn drive(house: &House, gateway: &Gateway) -> String {
     h2(gateway, "/api/v1/folders").await;
     house.omni.heal();
     for request in [
-        "GET /api/../secret HTTP/1.1\r\nHost: x\r\nConnection: close\r\n",
-        "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\nConnection: close\r\n",
-        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: upgrade, close\r\n",
-        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
-        "TRACE / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n",
-        "GET / HTTP/1.1\r\nHost: x\r\nVia: 1.1 omnigate\r\nConnection: close\r\n",
+        "GET /api/../secret HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nHost: y\r\nConnection: close\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: upgrade, close\r\n",
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+        "TRACE / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nVia: 1.1 omnigate\r\nConnection: close\r\n",
         "BAD / HTTP/9.9\r\n",
     ] {
         let request = format!("{request}Authorization: Bearer {CALLERS_OWN}\r\n\r\n");
@@ -76,7 +76,7 @@ async fn drive(house: &House, gateway: &Gateway) -> String {
     }
     // A caller who leaves in the middle of its upload.
     let mut left = TcpStream::connect(gateway.address()).await.unwrap();
-    let half = "POST /api/v1/folders HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{";
+    let half = "POST /api/v1/folders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{";
     left.write_all(half.as_bytes()).await.unwrap();
     drop(left);
     told

@@ -126,7 +126,7 @@ fn admin(file: &File, taken: &mut Taken, notes: &mut Notes) -> Option<AdminSetti
             .and_then(|it| own_address(it, "`probe_listen`", Some(&said.span), taken, notes))
             .map(Some),
     };
-    Some(AdminSettings { listen: listen?, probe_listen: probe_listen? })
+    Some(AdminSettings { listen: listen?.into(), probe_listen: probe_listen?, token: None })
 }
 
 fn own_address(

@@ -210,7 +210,7 @@ mod tests {
             config.server.listeners,
             [Listen::Tcp("127.0.0.1:6664".parse().unwrap()).into()]
         );
-        assert_eq!(config.admin.listen, "127.0.0.1:6663".parse().unwrap());
+        assert_eq!(config.admin.listen.to_string(), "127.0.0.1:6663");
         assert_eq!(config.admin.probe_listen, None);
         let budget = &config.budgets[0];
         assert_eq!((budget.id.as_str(), budget.limit.get()), ("omni", 60));

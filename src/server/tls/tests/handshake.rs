@@ -24,8 +24,8 @@ fn pipe(
     let certificates = Certificates::open("pipe".to_owned(), tls).unwrap();
     let (caller, ours) = tokio::io::duplex(64 * 1024);
     let done = tokio::spawn(async move {
-        let stop = Stop { gently: stop, now: CancellationToken::new() }.child(&settings);
         let settings = ServerSettings::new(Vec::new());
+        let stop = Stop { gently: stop, now: CancellationToken::new() }.child(&settings);
         let never = std::future::pending();
         tls::run(&certificates, ours, never, Peer::pipe(), &settings, answer, stop).await;
     });
