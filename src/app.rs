@@ -259,7 +259,7 @@ impl Gateway {
             let one = ServerSettings { listeners: vec![listen.into()], ..config.server.clone() };
             admin.extend(bind(&one)?.into_iter().map(|bound| (bound, role)));
         }
-        let operators = Rules { hosts: Hosts::default(), token: config.admin.token };
+        let operators = Rules { hosts: config.hosts.clone(), token: config.admin.token };
         Ok(Self { rooms, server: config.server, bound, admin, operators })
     }
 
