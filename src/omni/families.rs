@@ -1,5 +1,7 @@
 //! What is known of whole branches of Omni's paths, endpoints that nobody has heard of included.
 
+use std::borrow::Cow;
+
 use http::Method;
 
 /// Which calls below a path are meant.
@@ -57,8 +59,39 @@ pub(super) fn is_mcp(path: &str) -> bool {
     is_below(MCP, path)
 }
 
-/// Whether a path is the branch itself or below it, in any letter case.
+/// A canonical path as the laxest server reads it, for rules that nobody may be spelt around.
+///
+/// What is escaped in a canonical path are separators, blanks and all beyond ASCII. Some servers trim
+/// blanks, and some change letter case after they decode: the Kelvin sign is an upper-case `k` to
+/// them, and `ſ` has the capital of `s`.
+pub(super) fn laxly(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let segments: Vec<Cow<'_, str>> = path.split('/').map(segment_laxly).collect();
+    Cow::Owned(segments.join("/"))
+}
+
+fn segment_laxly(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment;
+    while let Some((plain, escape)) = rest.split_once('%') {
+        bytes.extend_from_slice(plain.as_bytes());
+        let digits = escape.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(digits.unwrap_or(b'%'));
+        rest = if digits.is_some() { &escape[2..] } else { escape };
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    let text = String::from_utf8_lossy(&bytes);
+    Cow::Owned(text.trim().to_uppercase().to_lowercase().replace('/', "%2F"))
+}
+
+/// Whether a path is the branch itself or below it, in any letter case and however it is escaped.
 fn is_below(branch: &str, path: &str) -> bool {
+    let path = laxly(path);
     let mut path = path.split('/');
     branch.split('/').all(|wanted| {
         path.next().is_some_and(|found| match wanted {
@@ -94,6 +127,31 @@ mod tests {
         ] {
             assert!(!is_sensitive(&method, path), "{method} {path}");
         }
+    }
+
+    #[test]
+    fn nobody_gets_around_a_branch_by_spelling() {
+        for path in [
+            "/api/v1/api-%E2%84%AAeys",
+            "/api/v1/api-key%C5%BF/k",
+            "/api/%20scim/v2",
+            "/api/scim%20/v2",
+            "/api/scim%C2%A0",
+            "/API/V1/EMBED/SSO%20",
+        ] {
+            assert!(is_sensitive(&Method::GET, path), "{path}");
+            assert!(is_sensitive(&Method::HEAD, path), "{path}");
+        }
+        for path in ["/api%2Fscim", "/api/sc%C3%ADm", "/api/v1/users/a%2Fb/x", "/%2"] {
+            assert!(!is_sensitive(&Method::POST, path), "{path}");
+        }
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            assert!(!is_sensitive(&method.parse().unwrap(), "/api/v1/connections/c"));
+        }
+        for method in ["POST", "get", "PROPFIND", "DELETE"] {
+            assert!(is_sensitive(&method.parse().unwrap(), "/api/v1/connections/c"), "{method}");
+        }
+        assert!(is_never_kept("/api/v1/%E2%80%83whoami"));
     }
 
     #[test]

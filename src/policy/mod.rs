@@ -4,10 +4,11 @@ mod body;
 mod impersonation;
 
 use http::header::{CONTENT_ENCODING, EXPECT, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::base::Body;
+use crate::omni;
 
 pub use body::{Inspection, Unread};
 pub use impersonation::{Impersonation, Membership, WrongUser};
@@ -21,11 +22,15 @@ pub struct Policy {
     pub max_body: Option<u64>,
     /// For whom its calls may act.
     pub impersonation: Impersonation,
+    /// Whether it takes calls that reach keys, people and what they may see.
+    pub sensitive: bool,
 }
 
 /// What is asked for, as far as it is known before the body is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a Method,
     /// The canonical path.
     pub path: &'a str,
     /// The query, as it will be sent.
@@ -62,6 +67,12 @@ pub enum Denied {
     /// A wish for another protocol.
     #[error("no other protocol is spoken here than HTTP; there is no upgrade")]
     Upgrade,
+    /// A call that reaches keys, people or rights, on a route that takes it by chance.
+    #[error(
+        "this call reaches keys, people or what they may see, and the route takes such calls only \
+         where it says `sensitive = true`"
+    )]
+    Sensitive,
     /// The call would act for another user than it may.
     #[error(transparent)]
     Impersonation(#[from] WrongUser),
@@ -73,7 +84,7 @@ impl Policy {
     /// # Errors
     /// Says what is not let through.
     pub fn check(&self, asked: &Asked<'_>) -> Result<(), Denied> {
-        let Asked { path, query, headers, length } = *asked;
+        let Asked { method, path, query, headers, length } = *asked;
         if headers.contains_key(UPGRADE) {
             return Err(Denied::Upgrade);
         }
@@ -84,6 +95,9 @@ impl Policy {
         }
         if !all_are(CONTENT_ENCODING, b"identity") {
             return Err(Denied::ContentEncoding);
+        }
+        if !self.sensitive && omni::is_sensitive(method, path) {
+            return Err(Denied::Sensitive);
         }
         self.impersonation.check(path, query, headers)?;
         match (self.max_body, length) {
@@ -188,7 +202,27 @@ mod tests {
     }
 
     fn check_with(policy: &Policy, headers: &HeaderMap, length: Option<u64>) -> Result<(), Denied> {
-        policy.check(&Asked { path: "/mcp/https", query: Some("a=1"), headers, length })
+        let (method, path, query) = (&Method::POST, "/mcp/https", Some("a=1"));
+        policy.check(&Asked { method, path, query, headers, length })
+    }
+
+    #[test]
+    fn a_sensitive_call_needs_a_route_that_says_so() {
+        let headers = HeaderMap::new();
+        for (method, path, sensitive) in [
+            (Method::GET, "/api/scim/v2/Users", true),
+            (Method::HEAD, "/API/v1/API-Keys/", true),
+            (Method::GET, "/api/v1/connections", false),
+            (Method::POST, "/api/v1/connections", true),
+            (Method::GET, "/api/v1/documents", false),
+        ] {
+            let asked =
+                Asked { method: &method, path, query: None, headers: &headers, length: None };
+            let expected = if sensitive { Err(Denied::Sensitive) } else { Ok(()) };
+            assert_eq!(Policy::default().check(&asked), expected, "{method} {path}");
+            let says_so = Policy { sensitive: true, ..Policy::default() };
+            assert_eq!(says_so.check(&asked), Ok(()), "{method} {path}");
+        }
     }
 
     #[test]

@@ -204,7 +204,8 @@ impl Proxy {
             return Err(Error::RouteDenied { caller: caller.id.clone(), route: route.id.clone() });
         }
         let (path, query) = (target.path().as_str(), target.path_and_query().query());
-        let asked = Asked { path, query, headers: &head.headers, length };
+        let (method, headers) = (&head.method, &head.headers);
+        let asked = Asked { method, path, query, headers, length };
         route.policy.check(&asked)?;
         let inspection = route.policy.inspection(&asked);
         self.pseudonym.check(&head.headers)?;

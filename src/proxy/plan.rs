@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::base::{BudgetId, CredentialId, Priority, RouteId};
 use crate::cache::{Cache, Lifetime, RouteMark, Rule};
 use crate::credential::{Credential, Credentials, Generation, Unavailable};
+use crate::omni;
 use crate::policy::Policy;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::X_REQUEST_ID;
@@ -170,7 +171,8 @@ impl Plan {
             routes.iter().map(|r| (r.id.clone(), r.pattern.clone(), r.methods.clone())).collect();
         let router = Router::new(table)
             .map_err(|mut collisions| PlanError::Collision(collisions.swap_remove(0)))?;
-        let tie = |route: RouteSettings| {
+        let tie = |mut route: RouteSettings| {
+            route.policy.sensitive |= names_sensitive(&route.pattern);
             let credential = |key: &Key| {
                 credentials.get(&key.credential).ok_or_else(|| PlanError::Credential {
                     route: route.id.clone(),
@@ -230,6 +232,13 @@ impl Plan {
     }
 }
 
+/// Whether a pattern says by its own text that it is for a sensitive branch. A wildcard never does.
+///
+/// Asked for a write, since what is sensitive to read is so to write, and no path is in two branches.
+fn names_sensitive(pattern: &Pattern) -> bool {
+    pattern.example().is_some_and(|path| omni::is_sensitive(&Method::POST, &path))
+}
+
 /// A fetch for several callers takes along only what tells their answers apart, so what the route
 /// forwards besides the usual is part of that.
 fn keeps(mut rule: Rule, policy: &Policy, route: &RouteId, cache: &Cache) -> Keeps {
@@ -243,4 +252,35 @@ fn keeps(mut rule: Rule, policy: &Policy, route: &RouteId, cache: &Cache) -> Kee
         rule.vary.extend(more);
     }
     Keeps { rule, mark: cache.generations().route(route) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_for_a_sensitive_branch_only_if_its_own_text_says_so() {
+        for (pattern, names) in [
+            ("/api/v1/api-keys", true),
+            ("/API/v1/API-Keys/{id}/", true),
+            ("/api/scim/v2/Users", true),
+            ("/api/scim/{version}/{kind}", true),
+            ("/api/v1/connections", true),
+            ("/api/v1/connections/{id}", true),
+            ("/api/v1/users/{id}/model-roles", true),
+            ("/embed/sso/generate-url", true),
+            ("/api/scim/{*rest}", false),
+            ("/api/v1/connections/{*rest}", false),
+            ("/api/{*rest}", false),
+            ("/{*rest}", false),
+            ("/api/v1/{area}", false),
+            ("/api/v1/{area}/{id}", false),
+            ("/api/{x}/v2/Users", false),
+            ("/api/v1/api-key{s}", false),
+            ("/api/v1/users/{id}/{what}", false),
+            ("/api/v1/documents", false),
+        ] {
+            assert_eq!(names_sensitive(&Pattern::parse(pattern).unwrap()), names, "{pattern}");
+        }
+    }
 }

@@ -195,6 +195,7 @@ fn denied_shape(denied: &Denied) -> Shape {
         Denied::ContentEncoding => bad_request(StatusCode::UNSUPPORTED_MEDIA_TYPE),
         Denied::Expectation => bad_request(StatusCode::EXPECTATION_FAILED),
         Denied::Upgrade => bad_request(StatusCode::BAD_REQUEST),
+        Denied::Sensitive => shape(StatusCode::FORBIDDEN, "sensitive", "http_request_denied"),
         Denied::Impersonation(_) => {
             shape(StatusCode::FORBIDDEN, "impersonation-denied", "http_request_denied")
         }
@@ -267,6 +268,7 @@ fn title(kind: &str) -> &'static str {
         "no-route" => "No route for this path",
         "method-not-allowed" => "No route for this method",
         "body-too-large" => "The body is too large",
+        "sensitive" => "This call is not taken by a route that was not made for it",
         "impersonation-denied" => "Acting for another user is not allowed here",
         "queue-full" => "Too many calls wait already",
         "queue-deadline" => "The turn comes too late",

@@ -95,6 +95,15 @@ impl Pattern {
         self.wildcard
     }
 
+    /// One path that it takes: its own text, with a plain word in place of each parameter. `None` for
+    /// a wildcard, which does not say what it takes.
+    pub fn example(&self) -> Option<String> {
+        if self.wildcard {
+            return None;
+        }
+        with_parameters_as("x", &self.text).ok()
+    }
+
     /// The pattern that a folded path is held against.
     pub(super) fn folded(&self) -> &str {
         &self.folded

@@ -27,6 +27,7 @@ mod queue;
 mod revocation;
 mod revocation_storm;
 mod rotation;
+mod sensitive;
 mod shaping;
 mod shaping_bound;
 mod shaping_keys;
