@@ -74,8 +74,12 @@ pub(in crate::config) struct Tls {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Admin {
-    /// A loopback address.
+    /// A loopback address, or `unix:/path`; with a token any address.
     pub(in crate::config) listen: Option<At<String>>,
+    /// The file mode of a unix socket, in octal.
+    pub(in crate::config) mode: Option<At<String>>,
+    /// The SHA-256 of the token that operators show.
+    pub(in crate::config) token_sha256: Option<At<String>>,
     /// An address for probes and Prometheus: `/livez`, `/readyz` and `/metrics` alone.
     pub(in crate::config) probe_listen: Option<At<String>>,
 }

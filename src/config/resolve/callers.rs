@@ -5,9 +5,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::base::{CallerId, Priority, RouteId};
-use crate::caller::{self, CallerSettings, Cidr, CidrError, Rate, TokenDigest};
+use crate::caller::{self, CallerSettings, Cidr, CidrError, Rate};
 use crate::config::at::At;
 use crate::config::file::{self, Caller, File, Match, Route};
+use crate::config::resolve::listeners::digest;
 use crate::config::resolve::{Notes, name_is_plain, some_time};
 use crate::server::{Listen, Listener};
 
@@ -304,15 +305,7 @@ impl<'a> Told<'a> {
         said: &At<String>,
         notes: &mut Notes,
     ) -> Option<caller::Match> {
-        let Ok(digest) = TokenDigest::parse(&said.value) else {
-            // It may be the token itself.
-            notes.hidden.0.push(said.span.clone());
-            notes
-                .problems
-                .at(&said.span, "`token_sha256` is not a SHA-256, 64 hexadecimal digits")
-                .help("make one with: printf %s TOKEN | sha256sum");
-            return None;
-        };
+        let digest = digest(said, notes)?;
         if let Some(other) = self.tokens.insert(said.value.to_ascii_lowercase(), name) {
             notes.problems.at(&said.span, format!("`{other}` is told by this token already"));
             return None;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-use crate::admin::AdminSettings;
+use crate::admin::{AdminSettings, Place};
 use crate::caller::{Host, Hosts};
 use crate::config::at::At;
 use crate::config::file::{File, Server};
@@ -36,7 +36,7 @@ pub(super) fn resolve(
     let mut taken = Taken(Vec::new());
     let listeners = listeners::resolve(file, around, &mut taken, notes);
     let server = server(&file.server, listeners, notes);
-    (server, admin(file, &mut taken, notes))
+    (server, admin(file, around, &mut taken, notes))
 }
 
 fn server(
@@ -105,20 +105,26 @@ fn at_least_one(name: &str, said: &Option<At<u32>>, notes: &mut Notes) -> Option
     }
 }
 
-fn admin(file: &File, taken: &mut Taken, notes: &mut Notes) -> Option<AdminSettings> {
+fn admin(
+    file: &File,
+    around: &Surroundings<'_>,
+    taken: &mut Taken,
+    notes: &mut Notes,
+) -> Option<AdminSettings> {
     let said = &file.admin;
+    let token = match &said.token_sha256 {
+        None => Some(None),
+        Some(said) => listeners::digest(said, notes).map(Some),
+    };
     let listen = match &said.listen {
-        None => own_address(ADMIN, "`[admin] listen` (by default)", None, taken, notes),
-        Some(said) => socket_addr("admin", said, notes).and_then(|address| {
-            if !address.ip().is_loopback() {
-                notes
-                    .problems
-                    .at(&said.span, "the admin port can be reached from other machines")
-                    .help("listen on 127.0.0.1; for probes and Prometheus there is `probe_listen`");
-                return None;
-            }
-            own_address(address, "`[admin] listen`", Some(&said.span), taken, notes)
-        }),
+        None => own_address(ADMIN, "`[admin] listen` (by default)", None, taken, notes)
+            .map(|address| Listen::Tcp(address)),
+        Some(address) => listeners::place(address, said.mode.as_ref(), around, notes)
+            .filter(|listen| is_for_operators(listen, address, said.token_sha256.is_some(), notes))
+            .and_then(|listen| {
+                let span = Some(address.span.clone());
+                taken.take(Claim { listen, who: "`[admin] listen`", span }, notes)
+            }),
     };
     let probe_listen = match &said.probe_listen {
         None => Some(None),
@@ -126,7 +132,34 @@ fn admin(file: &File, taken: &mut Taken, notes: &mut Notes) -> Option<AdminSetti
             .and_then(|it| own_address(it, "`probe_listen`", Some(&said.span), taken, notes))
             .map(Some),
     };
-    Some(AdminSettings { listen: listen?.into(), probe_listen: probe_listen?, token: None })
+    let listen = match listen? {
+        Listen::Tcp(address) => Place::Tcp(address),
+        Listen::Unix { path, mode } => Place::Unix { path, mode },
+    };
+    Some(AdminSettings { listen, probe_listen: probe_listen?, token: token? })
+}
+
+/// Whether nobody but operators gets anything there.
+fn is_for_operators(listen: &Listen, said: &At<String>, token: bool, notes: &mut Notes) -> bool {
+    let here = match listen {
+        Listen::Tcp(address) => address.ip().is_loopback(),
+        Listen::Unix { .. } => true,
+    };
+    if here {
+        return true;
+    }
+    if token {
+        notes
+            .warnings
+            .at(&said.span, "the admin port speaks no TLS: the token can be read on the way")
+            .help("listen on 127.0.0.1 and come by ssh -L, unless the network encrypts");
+        return true;
+    }
+    notes.problems.at(&said.span, "the admin port can be reached from other machines").help(
+        "listen on 127.0.0.1; for probes and Prometheus there is `probe_listen`. Where operators \
+         must come from elsewhere, give them a token: token_sha256 = \"…\"",
+    );
+    false
 }
 
 fn own_address(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use crate::base::Entrance;
-use crate::caller::Cidr;
+use crate::caller::{Cidr, TokenDigest};
 use crate::config::at::At;
 use crate::config::file::{self, File};
 use crate::config::resolve::listen::{Claim, Taken};
@@ -95,7 +95,7 @@ fn listener(
         Some(tls) => certificates(tls, around, notes).map(Some),
     };
     let address = said.address.as_ref()?;
-    let listen = place(said, address, around, notes)?;
+    let listen = place(address, said.mode.as_ref(), around, notes)?;
     let anonymous = admits_anybody(said, address, &listen, rules, notes);
     let span = Some(address.span.clone());
     let listen = taken.take(Claim { listen, who: "a listener", span }, notes)?;
@@ -103,21 +103,22 @@ fn listener(
     Some(Listener { listen, entrance, tls: tls? })
 }
 
-fn place(
-    said: &file::Listener,
+/// An address, or a unix socket with its mode.
+pub(super) fn place(
     address: &At<String>,
+    mode: Option<&At<String>>,
     around: &Surroundings<'_>,
     notes: &mut Notes,
 ) -> Option<Listen> {
     match address.value.strip_prefix("unix:") {
         Some(path) => {
             let path = socket_path(path, &address.span, around, notes);
-            let mode = said.mode.as_ref().map_or(Some(MODE), |mode| file_mode(mode, notes));
+            let mode = mode.map_or(Some(MODE), |mode| file_mode(mode, notes));
             Some(Listen::Unix { path: path?, mode: mode? })
         }
         None => {
             let socket = socket_addr("listen", address, notes)?;
-            if let Some(mode) = &said.mode {
+            if let Some(mode) = mode {
                 notes
                     .problems
                     .at(&mode.span, "`mode` is for unix sockets only")
@@ -126,6 +127,20 @@ fn place(
             Some(Listen::Tcp(socket))
         }
     }
+}
+
+/// The SHA-256 of a token, and never the token.
+pub(super) fn digest(said: &At<String>, notes: &mut Notes) -> Option<TokenDigest> {
+    let digest = TokenDigest::parse(&said.value).ok();
+    if digest.is_none() {
+        // It may be the token itself.
+        notes.hidden.hide(said);
+        notes
+            .problems
+            .at(&said.span, "`token_sha256` is not a SHA-256, 64 hexadecimal digits")
+            .help("make one with: printf %s TOKEN | sha256sum");
+    }
+    digest
 }
 
 /// Whether somebody whom no rule identifies comes in; `None` after it was noted that nobody should,

@@ -102,7 +102,7 @@ fn route(
             forward_headers: forward_headers.into_iter().collect::<Option<_>>()?,
             max_body: said.max_body.as_ref().map(|at| at.value.0),
             impersonation: impersonation?,
-            sensitive: false,
+            sensitive: said.sensitive.as_ref().is_some_and(|at| at.value),
         },
         cache: cache?,
     })
