@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod browser;
 mod cache;
 mod cache_attack;
 mod cache_crowd;
@@ -18,6 +19,7 @@ mod cache_isolation;
 mod cache_keeping;
 mod cache_writes;
 mod cache_writes_storm;
+mod callers;
 mod hygiene;
 mod impersonation;
 mod impersonation_body;

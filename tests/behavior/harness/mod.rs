@@ -11,6 +11,7 @@ use http::Request;
 use http_body_util::Full;
 use omnigate::app::{Rooms, StartError, Ways};
 use omnigate::base::{Body, Peer};
+use omnigate::caller::CallerSettings;
 use omnigate::config::{self, Config};
 use omnigate::fake_omni::{Algorithm, FakeOmni, Key, KeyKind, Limit, Settings};
 use omnigate::net::Dial;
@@ -58,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) vault: Option<[String; 2]>,
     /// The way to a Vault server.
     pub(crate) way: Option<Dial>,
+    /// Callers besides those of the config file.
+    pub(crate) callers: Vec<CallerSettings>,
 }
 
 impl Default for Plan {
@@ -72,6 +75,7 @@ impl Default for Plan {
             seed: 1,
             vault: None,
             way: None,
+            callers: Vec::new(),
         }
     }
 }
@@ -111,7 +115,8 @@ impl Plan {
 
     async fn try_build(self) -> Result<House, StartError> {
         let folder = tempfile::tempdir().unwrap();
-        let Self { budget, credential, route, more, fake, transit, seed, vault, way } = self;
+        let Self { budget, credential, route, more, fake, transit, seed, vault, way, callers } =
+            self;
         let usual = || ["backend = \"dir\"\npath = \".\"", "secret = \"org\""].map(str::to_owned);
         let [vault, org] = vault.unwrap_or_else(usual);
         for key in &fake.keys {
@@ -143,7 +148,8 @@ impl Plan {
         );
         let path = folder.path().join("omnigate.toml");
         std::fs::write(&path, text).unwrap();
-        let config = config::load(&path).unwrap_or_else(|report| panic!("{report}"));
+        let mut config = config::load(&path).unwrap_or_else(|report| panic!("{report}"));
+        config.callers.extend(callers);
         House::open(folder, config, FakeOmni::new(fake), transit, seed, way).await
     }
 }
@@ -232,6 +238,11 @@ impl House {
 
     /// A raw connection to the gateway.
     pub(crate) fn connect(&self) -> DuplexStream {
+        self.connect_as(Peer::pipe())
+    }
+
+    /// A raw connection of somebody whom the socket tells.
+    pub(crate) fn connect_as(&self, peer: Peer) -> DuplexStream {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let rooms = self.rooms.clone();
         let answer = move |request: http::Request<Body>, peer: Peer| rooms.answer(request, peer);
@@ -239,7 +250,7 @@ impl House {
         let mut connections = self.connections.lock().unwrap();
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
-            server.serve_connection(far, Peer::pipe(), answer, stop).await;
+            server.serve_connection(far, peer, answer, stop).await;
         });
         near
     }
