@@ -180,7 +180,7 @@ ATTACKS = {
     "idle": lambda c: c.at_rate(10000, 1000, lambda: c.hold(GET)),
     "never-read": lambda c: c.at_rate(100, 50, c.never_read),
     "slow-uploads": lambda c: c.at_rate(500, 100, lambda: c.hold(POST, b"x")),
-    "h2-rapid-reset": lambda c: flood(c, rapid_reset, 2000),
+    "h2-rapid-reset": lambda c: flood(c, rapid_reset, 1000),
     "h2-ping": lambda c: flood(c, pings, 5000),
     "h2-settings": lambda c: flood(c, settings, 5000),
     "h2-continuation": lambda c: flood(c, continuation, 2000),

@@ -1,6 +1,6 @@
 """Sets slow and greedy clients on the gateway, and sees what ordinary calls, memory and descriptors make of it.
 
-    slow.py WORK OMNIGATE
+    slow.py WORK OMNIGATE [NAME...]
 
 Ends with 1 if a bound does not hold.
 """
@@ -8,6 +8,7 @@ Ends with 1 if a bound does not hold.
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -28,7 +29,7 @@ HALF_OPEN_KIB = 20
 # Descriptors that may be open afterwards besides those of the start: connections kept to upstream, the probers'.
 MORE_FILES = 40
 
-SLOWHTTPTEST = ["slowhttptest", "-c", "1000", "-r", "200", "-l", "25", "-p", "5"]
+SLOWHTTPTEST = ["-c", "1000", "-r", "200", "-l", "25", "-p", "5"]
 broken = []
 # Why ordinary calls failed.
 reasons = Counter()
@@ -163,8 +164,19 @@ async def ours(name, port, seconds):
     return json.loads(out.splitlines()[-1]) if out.strip() else {}
 
 
-async def theirs(*options):
-    out = await program(*SLOWHTTPTEST, *options, seconds=60)
+def without_referer(work):
+    """slowhttptest calls itself a browser and names a page: refused at once, it would prove nothing. Its copy does not."""
+    said, instead = b"Referer: TESTING_PURPOSES_ONLY", b"X-Omnigate: TESTING_PURPOSES_O"
+    copy, it = work / "slowhttptest", Path(shutil.which("slowhttptest")).read_bytes()
+    if said not in it:
+        sys.exit("this slowhttptest does not say what the gateway refuses; see without_referer")
+    copy.write_bytes(it.replace(said, instead))
+    copy.chmod(0o700)
+    return copy
+
+
+async def theirs(copy, *options):
+    out = await program(copy, *SLOWHTTPTEST, *options, seconds=60)
     must("Exit status" in out or "exit status" in out.lower(), f"slowhttptest {options[0]} did not come to its end")
     return {}
 
@@ -194,7 +206,7 @@ async def tried(gateway, name, attack):
     row(name, watch, before, after, said)
     for way in ("fresh", "kept", "direct"):
         median, _, failed = watch.said(way)
-        must(len(watch.calls[way]) >= 15, f"{name}: too few ordinary calls were made to say anything")
+        must(len(watch.calls[way]) >= 8, f"{name}: too few ordinary calls were made to say anything")
         must(median <= MEDIAN_S * 1000, f"{name}: an ordinary call ({way}) takes {median:.0f} ms")
         must(failed == 0, f"{name}: {failed} ordinary calls ({way}) failed; all in all {dict(+reasons)}")
     must(watch.memory <= MEMORY_MIB, f"{name}: {watch.memory:.0f} MiB of memory")
@@ -206,18 +218,21 @@ async def tried(gateway, name, attack):
     return said, (watch.memory - before[0]) * 1024
 
 
-async def attacks(begun):
-    """Each attack, on a fresh gateway that `begun` gives."""
+async def attacks(begun, asked_for, copy):
+    """Each attack that is asked for, on a fresh gateway that `begun` gives."""
     print(f"  {'':22} {'fresh connection, ms':>20} {'kept connection, ms':>20} {'direct to origin, ms':>20}  {'MiB resident':>17}  {'descriptors':>17}")
     head = f"{'p50':>6} {'max':>7} {'fail':>5} " * 3 + f" {'before':>6} {'most':>5} {'after':>5}" * 2
     print(f"  {'':22} {head}", flush=True)
-    async with begun() as gateway:
-        await tried(gateway, "nobody", asyncio.sleep(5, {}))
+    if asked_for("nobody"):
+        async with begun() as gateway:
+            await tried(gateway, "nobody", asyncio.sleep(5, {}))
 
     for name, seconds in {
         "half-open-heads": 20, "silent": 20, "idle": 25, "never-read": 40, "slow-uploads": 45,
         "h2-rapid-reset": 10, "h2-ping": 10, "h2-settings": 10, "h2-continuation": 10, "h2-empty-data": 10,
     }.items():  # fmt: skip
+        if not asked_for(name):
+            continue
         async with begun() as gateway:
             said, took = await tried(gateway, name, ours(name, gateway.port, seconds))
         opened, ended = said.get("opened", 0), said.get("ended", 0)
@@ -233,9 +248,19 @@ async def attacks(begun):
         ("slowhttptest -R", "documents", ["-R", "-a", "5", "-b", "2000"]),
         ("slowhttptest -X", "big", ["-X", "-w", "1", "-y", "512", "-n", "1", "-z", "5"]),
     ):
+        if not asked_for(name):
+            continue
         async with begun() as gateway:
             url = f"http://127.0.0.1:{gateway.port}/api/v1/{path}"
-            await tried(gateway, name, theirs(*options, "-u", url))
+            await tried(gateway, name, theirs(copy, *options, "-u", url))
+
+
+async def stated(gateway):
+    """Each limit that is stated, by the clock."""
+    print(f"\n  {'ended by the gateway':28} stated  found")
+    for what, limit, found, holds in await limits.measured(gateway.port):
+        print(f"  {what:28} {limit:>6}  {found}{'' if holds else '   NOT SO'}")
+        must(holds, f"{what}: {found}, stated {limit}")
 
 
 async def out_of_files(gateway):
@@ -270,14 +295,18 @@ async def main():
             finally:
                 await gateway.end()
 
-        await attacks(begun)
-        async with begun() as gateway:
-            print(f"\n  {'ended by the gateway':28} stated  found")
-            for what, stated, found, holds in await limits.measured(gateway.port):
-                print(f"  {what:28} {stated:>6}  {found}{'' if holds else '   NOT SO'}")
-                must(holds, f"{what}: {found}, stated {stated}")
-        async with begun(64) as gateway:
-            await out_of_files(gateway)
+        names = sys.argv[3:]
+
+        def asked_for(name):
+            return not names or name in names
+
+        await attacks(begun, asked_for, without_referer(work))
+        if asked_for("limits"):
+            async with begun() as gateway:
+                await stated(gateway)
+        if asked_for("more-than-files"):
+            async with begun(64) as gateway:
+                await out_of_files(gateway)
     finally:
         origin.terminate()
         await origin.wait()
