@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::stage::{Folder, LAST_GET, settings};
+use super::stage::{Folder, LAST_GET, is_alone, settings};
 use crate::base::{Body, Peer};
 use crate::server::connection::Stop;
 use crate::server::testing::{dropped, echo, get, queue, rest, soon, start, waits};
@@ -306,17 +306,7 @@ fn descriptors() -> usize {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_thousand_broken_handshakes_leave_no_descriptor_and_no_trace() {
-    const ALONE: &str = "OMNIGATE_TEST_ALONE";
-    let name = "a_thousand_broken_handshakes_leave_no_descriptor_and_no_trace";
-    if std::env::var_os(ALONE).is_none() {
-        let path = format!("server::tls::tests::handshake::{name}");
-        let run = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &path, "--nocapture"])
-            .env(ALONE, "1")
-            .output()
-            .unwrap();
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-        assert!(String::from_utf8_lossy(&run.stdout).contains("1 passed"));
+    if !is_alone("handshake::a_thousand_broken_handshakes_leave_no_descriptor_and_no_trace") {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -241,3 +241,20 @@ impl Caller {
 }
 
 pub(super) const LAST_GET: &[u8] = b"GET /a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+
+/// Whether this is a process with one test alone; if not, has run it in one, and it passed.
+pub(super) fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "OMNIGATE_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let path = format!("server::tls::tests::{test}");
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &path, "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(String::from_utf8_lossy(&run.stdout).contains("1 passed"), "it was not run");
+    false
+}
