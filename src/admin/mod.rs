@@ -16,7 +16,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::base::{Body, CredentialId, Peer, Remote, RouteId};
-use crate::caller::{self, FromAPage, Hosts, TokenDigest};
+use crate::caller::{self, FromAPage, Hosts, Pages, TokenDigest};
 use crate::route::{BadTarget, Target};
 
 /// Where operators connect.
@@ -220,7 +220,8 @@ impl Admin {
         request: &Request<HasBody>,
         peer: &Peer,
     ) -> Result<(), Refused> {
-        caller::check(&self.rules.hosts, target.authority(), peer, request.headers())?;
+        let (hosts, headers) = (&self.rules.hosts, request.headers());
+        caller::check(hosts, target.authority(), peer, headers, Pages::Ours)?;
         let is_probe = matches!(target.path().as_str(), "/livez" | "/readyz");
         match &self.rules.token {
             Some(token) if !is_probe && !token.is_shown_by(request.headers()) => {

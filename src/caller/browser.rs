@@ -17,6 +17,11 @@
 //!   neither change `User-Agent` nor add a field. So a script that calls itself `Mozilla/…` has to add
 //!   a field of ours, or a bearer.
 //! - *What nobody but a browser says*: questions before a request, pings, service workers.
+//!
+//! Callers' port has no pages of its own ([`Pages::None`]), so there nothing counts as one: an address
+//! that somebody typed (`none`) may have answered with a redirect to us, and a page that upstream once
+//! answered with would be of our origin, as is the icon that browsers fetch beside any answer. The desktop
+//! programs that say `none` of themselves add a bearer or a field of ours.
 
 use std::net::IpAddr;
 
@@ -53,10 +58,12 @@ pub enum FromAPage {
     )]
     Host,
     /// A page of another site, or one that hides whose it is.
-    #[error("the Origin is another site's; web pages may not ask here")]
+    #[error("the request has the Origin of a web page; pages may not ask here")]
     Origin,
     /// The browser says so itself.
-    #[error("the browser says that another site's page asks; web pages may not ask here")]
+    #[error(
+        "the browser says that a web page asks, or that one may have led here; pages may not ask"
+    )]
     FetchSite,
     /// The page that asks, or that led here, is another site's.
     #[error("the Referer is another site's; web pages may not ask here")]
@@ -216,6 +223,15 @@ impl Name {
     }
 }
 
+/// Whether there are pages of our own, which may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// On the operators' port.
+    Ours,
+    /// On callers' ports.
+    None,
+}
+
 /// Whether a request may be answered: whether no web page can have sent it, but for one of our own.
 /// `authority` is the one host that the whole request agrees on.
 ///
@@ -226,7 +242,9 @@ pub fn check(
     authority: &Authority,
     peer: &Peer,
     headers: &HeaderMap,
+    pages: Pages,
 ) -> Result<(), FromAPage> {
+    let own = pages == Pages::Ours;
     let host = Host::of(authority).filter(|host| hosts.has(host, peer)).ok_or(FromAPage::Host)?;
     if let Some(field) = OF_PAGES.into_iter().find(|name| headers.contains_key(*name)) {
         return Err(FromAPage::Field(field));
@@ -234,17 +252,22 @@ pub fn check(
     let is_ours = |url: &HeaderValue, whole: bool| is_of(&host, peer, url, whole);
     match one(headers, &ORIGIN) {
         Ok(None) => {}
-        Ok(Some(origin)) if is_ours(origin, true) => {}
+        Ok(Some(origin)) if own && is_ours(origin, true) => {}
         Ok(Some(_)) | Err(Several) => return Err(FromAPage::Origin),
     }
     match one(headers, &SEC_FETCH_SITE).map(|site| site.map(HeaderValue::as_bytes)) {
-        Ok(Some(b"same-origin" | b"none")) => return Ok(()),
+        Ok(Some(b"same-origin" | b"none")) if own => return Ok(()),
+        Ok(Some(b"none")) if is_script(headers) => return Ok(()),
         Ok(Some(_)) | Err(Several) => return Err(FromAPage::FetchSite),
         Ok(None) => {}
     }
     match one(headers, &REFERER) {
         Ok(None) => {}
-        Ok(Some(page)) if is_ours(page, false) => return Ok(()),
+        Ok(Some(page)) if is_ours(page, false) => {
+            if own {
+                return Ok(());
+            }
+        }
         Ok(Some(_)) | Err(Several) => return Err(FromAPage::Referer),
     }
     if is_browser(headers) && !is_script(headers) { Err(FromAPage::Silent) } else { Ok(()) }

@@ -27,9 +27,10 @@ use std::time::Duration;
 
 use crate::base::{CallerId, Priority, RouteId};
 
-pub use browser::{BadHost, FromAPage, Host, Hosts, check};
+pub use browser::{BadHost, FromAPage, Host, Hosts, Pages, check};
 pub use cidr::{Cidr, CidrError};
 pub use identity::{Callers, Unknown};
+pub(crate) use token::TOKEN;
 pub use token::{BadDigest, TokenDigest};
 
 /// One caller, and how it is told.

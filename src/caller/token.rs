@@ -11,7 +11,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use super::{Caller, Unknown};
 
 /// How a caller shows its token where `Authorization` is taken by something else.
-pub(super) const TOKEN: HeaderName = HeaderName::from_static("x-omnigate-token");
+pub(crate) const TOKEN: HeaderName = HeaderName::from_static("x-omnigate-token");
 
 /// The SHA-256 of a token.
 ///

@@ -36,7 +36,7 @@ use tracing::{debug, error, warn};
 
 use crate::base::{Body, Peer, Priority, RouteId};
 use crate::cache::Cache;
-use crate::caller::{self, Caller, Callers, Hosts};
+use crate::caller::{self, Caller, Callers, Hosts, Pages};
 use crate::omni;
 use crate::policy::{Asked, Denied};
 use crate::proxy::cache_status::{CacheStatus, Forward};
@@ -194,8 +194,10 @@ impl Proxy {
         let (mut head, body) = request.into_parts();
         let length = headers::framing(&head.headers)?;
         let target = Target::read(&head.method, &head.uri, &head.headers)?;
-        caller::check(&self.hosts, target.authority(), peer, &head.headers)?;
+        caller::check(&self.hosts, target.authority(), peer, &head.headers, Pages::None)?;
         let caller = self.callers.identify(peer, &head.headers)?;
+        // Between the two of us.
+        head.headers.remove(&caller::TOKEN);
         exchange.comes_from(&caller.id);
         let route = plan.route(&head.method, target.path())?;
 

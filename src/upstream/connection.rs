@@ -22,6 +22,10 @@ const MOST: usize = 64;
 /// How long a kept connection may take to say that it is ready again.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// How many bytes of an answer one connection reads ahead of its caller, and how large its head may be.
+/// hyper's own 408 KiB each would let callers who do not read hold as much for each call.
+const READ_BUFFER: usize = 64 * 1024;
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -113,7 +117,8 @@ impl Pool {
         let stream = self.dial.connect().await?;
         let gate = Gate::default();
         let io = TokioIo::new(Gated { stream, gate: gate.clone() });
-        let (sender, connection) = http1::handshake(io).await?;
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(READ_BUFFER).handshake(io).await?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "upstream connection ended");

@@ -53,6 +53,10 @@ async fn no_page_reaches_omni_by_any_method_over_either_version() {
         (OURS, &[("sec-fetch-site", "same-site")]),
         (OURS, &[("sec-fetch-site", "nonsense")]),
         (OURS, &[("sec-fetch-site", "none"), ("sec-fetch-site", "none")]),
+        // A typed address that answered with a redirect to us; an icon; a page that upstream sent.
+        (OURS, &[("sec-fetch-site", "none"), ("user-agent", "Mozilla/5.0")]),
+        (OURS, &[("sec-fetch-site", "same-origin")]),
+        (OURS, &[("origin", "http://127.0.0.1:6664")]),
         (OURS, &[("referer", "https://evil.example/")]),
         (OURS, &[("user-agent", "Mozilla/5.0 (X11; Linux x86_64)")]),
         (OURS, &[("access-control-request-method", "GET")]),
@@ -86,8 +90,7 @@ async fn programs_and_people_reach_it_by_every_name_of_ours() {
         ("LOCALHOST.:7000", &[]),
         ("[::1]:6664", &[("user-agent", "node"), ("sec-fetch-mode", "cors")]),
         ("127.0.0.2", &[("authorization", "Bearer dummy"), ("user-agent", "Mozilla/5.0")]),
-        (OURS, &[("sec-fetch-site", "none"), ("user-agent", "Mozilla/5.0")]),
-        (OURS, &[("origin", "http://127.0.0.1:6664"), ("sec-fetch-site", "same-origin")]),
+        (OURS, &[("sec-fetch-site", "none"), ("x-omnigate", "1")]),
     ];
     for (number, (host, fields)) in cases.iter().enumerate() {
         for two in [false, true] {

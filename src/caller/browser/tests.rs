@@ -26,7 +26,7 @@ fn ask(peer: &Peer, host: &str, fields: &[(&str, &str)]) -> Result<(), FromAPage
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
-    check(&listed(), &host.parse().unwrap(), peer, &headers)
+    check(&listed(), &host.parse().unwrap(), peer, &headers, Pages::Ours)
 }
 
 fn on_localhost(fields: &[(&str, &str)]) -> Result<(), FromAPage> {
@@ -117,7 +117,7 @@ fn any_other_host_is_refused() {
     ] {
         let Ok(authority) = host.parse::<Authority>() else { continue };
         for peer in [tcp(), Peer::pipe()] {
-            let is = check(&listed(), &authority, &peer, &HeaderMap::new());
+            let is = check(&listed(), &authority, &peer, &HeaderMap::new(), Pages::None);
             assert_eq!(is, Err(FromAPage::Host), "{host}");
         }
     }
@@ -303,5 +303,37 @@ fn pages_are_refused_on_every_kind_of_connection() {
         assert_eq!(ask(&peer, "localhost", &origin), Err(FromAPage::Origin));
         let site = [("sec-fetch-site", "cross-site")];
         assert_eq!(ask(&peer, "localhost", &site), Err(FromAPage::FetchSite));
+    }
+}
+
+#[test]
+fn where_we_have_no_pages_nothing_counts_as_one_of_ours() {
+    let ours = "http://localhost:6664";
+    for (fields, on_operators, on_callers) in [
+        (&[("origin", ours)][..], Ok(()), Err(FromAPage::Origin)),
+        (&[("sec-fetch-site", "same-origin")], Ok(()), Err(FromAPage::FetchSite)),
+        (&[("sec-fetch-site", "none")], Ok(()), Err(FromAPage::FetchSite)),
+        (
+            &[("sec-fetch-site", "same-origin"), ("x-omnigate", "1")],
+            Ok(()),
+            Err(FromAPage::FetchSite),
+        ),
+        (&[("sec-fetch-site", "none"), ("x-omnigate", "1")], Ok(()), Ok(())),
+        (&[("sec-fetch-site", "none"), ("authorization", "Bearer dummy")], Ok(()), Ok(())),
+        (
+            &[("referer", "http://localhost:6664/a"), ("user-agent", "Mozilla/5.0")],
+            Ok(()),
+            Err(FromAPage::Silent),
+        ),
+        (&[("sec-fetch-mode", "cors"), ("user-agent", "node")], Ok(()), Ok(())),
+    ] {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.insert(*name, HeaderValue::from_static(value));
+        }
+        let host = "localhost:6664".parse().unwrap();
+        let is = |pages| check(&listed(), &host, &Peer::pipe(), &headers, pages);
+        assert_eq!(is(Pages::Ours), on_operators, "{fields:?}");
+        assert_eq!(is(Pages::None), on_callers, "{fields:?}");
     }
 }

@@ -25,7 +25,8 @@ pub(super) fn names(der: &CertificateDer<'_>) -> Result<Certificate, Unclear> {
         return Ok(Certificate { names: Vec::new() });
     };
     let name = |general: &GeneralName<'_>| match general {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        // What only looks like a URI must not be told as one.
+        GeneralName::DNSName(name) => is_dns(name).then(|| name.to_ascii_lowercase()),
         GeneralName::URI(uri) => Some((*uri).to_owned()),
         GeneralName::OtherName(..)
         | GeneralName::RFC822Name(_)
@@ -37,4 +38,8 @@ pub(super) fn names(der: &CertificateDer<'_>) -> Result<Certificate, Unclear> {
         | GeneralName::Invalid(..) => None,
     };
     Ok(Certificate { names: found.value.general_names.iter().filter_map(name).collect() })
+}
+
+fn is_dns(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte))
 }
