@@ -12,6 +12,8 @@ mod answer;
 mod bind;
 mod connection;
 mod descriptors;
+#[cfg(test)]
+mod floods;
 mod pace;
 mod seats;
 mod settings;
