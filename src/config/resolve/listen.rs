@@ -117,8 +117,9 @@ fn admin(
         Some(said) => listeners::digest(said, notes).map(Some),
     };
     let listen = match &said.listen {
-        None => own_address(ADMIN, "`[admin] listen` (by default)", None, taken, notes)
-            .map(|address| Listen::Tcp(address)),
+        None => {
+            own_address(ADMIN, "`[admin] listen` (by default)", None, taken, notes).map(Listen::Tcp)
+        }
         Some(address) => listeners::place(address, said.mode.as_ref(), around, notes)
             .filter(|listen| is_for_operators(listen, address, said.token_sha256.is_some(), notes))
             .and_then(|listen| {
