@@ -18,6 +18,7 @@ mod cache_isolation;
 mod cache_keeping;
 mod cache_writes;
 mod cache_writes_storm;
+mod echo;
 mod hygiene;
 mod impersonation;
 mod impersonation_body;
