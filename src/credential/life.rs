@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::base::CredentialId;
 
+use super::echo::Blot;
 use super::settings::{CredentialSettings, Kind, OnMissing};
 use super::standing::{Generation, News, Standing, State};
 use super::store::{SecretError, SecretStore};
@@ -55,6 +56,8 @@ pub struct Bearer {
     pub field: HeaderValue,
     /// Which value.
     pub generation: Generation,
+    /// Overwrites it in what upstream answers.
+    pub blot: Arc<Blot>,
 }
 
 /// When a secret was looked at, and how that went.
@@ -134,7 +137,11 @@ impl Credential {
     /// There is no value yet.
     pub fn bearer(&self) -> Result<Bearer, Unavailable> {
         match self.now.load().kept() {
-            Some(kept) => Ok(Bearer { field: kept.token.bearer(), generation: kept.generation }),
+            Some(kept) => Ok(Bearer {
+                field: kept.token.bearer(),
+                generation: kept.generation,
+                blot: kept.token.blot(),
+            }),
             None => Err(Unavailable { credential: self.id.clone() }),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod age;
 mod dir;
+mod echo;
 mod env;
 mod exec;
 mod file;
@@ -13,6 +14,7 @@ mod standing;
 mod store;
 mod token;
 
+pub use echo::{Blot, Blotter};
 pub use exec::{BadAnswer, Ending, ExecError, Stream};
 pub use hashicorp::HashicorpError;
 pub use keyring::Credentials;

@@ -1,6 +1,7 @@
 //! A bearer token that cannot be shown.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
@@ -8,6 +9,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::echo::Blot;
 use crate::omni;
 
 /// The longest token.
@@ -17,12 +19,13 @@ const MAX_BYTES: usize = 4 * 1024;
 /// compared in constant time (for values of one length).
 ///
 /// Our own copy is overwritten when it is dropped. Not overwritten are the copies inside the header
-/// value, and those that hyper, rustls and the kernel make of it when it is sent.
+/// value, those by which it is found in answers, and those that hyper, rustls and the kernel make of it when it is sent.
 pub struct Token {
     text: SecretSlice<u8>,
     /// Made once, so that one token's field is byte-identical on every call: Omni's limit counts by
     /// it.
     bearer: HeaderValue,
+    blot: Arc<Blot>,
 }
 
 /// Why a secret is no bearer token. Nothing of it is repeated.
@@ -95,12 +98,18 @@ impl Token {
         let line = Zeroizing::new([b"Bearer ", text].concat());
         let mut bearer = HeaderValue::from_bytes(&line).map_err(|_| BadToken::Control { at: 0 })?;
         bearer.set_sensitive(true);
-        Ok(Self { text: SecretSlice::from(text.to_vec()), bearer })
+        let blot = Arc::new(Blot::of(text));
+        Ok(Self { text: SecretSlice::from(text.to_vec()), bearer, blot })
     }
 
     /// The value of the `Authorization` field, marked sensitive and byte-identical every time.
     pub(super) fn bearer(&self) -> HeaderValue {
         self.bearer.clone()
+    }
+
+    /// What it looks like in an answer.
+    pub(super) fn blot(&self) -> Arc<Blot> {
+        self.blot.clone()
     }
 
     /// The first eight digits of its SHA-256 in hexadecimal, by which people tell keys apart.

@@ -13,13 +13,13 @@ use crate::credential::{Credential, Generation};
 use crate::omni;
 use crate::proxy::custody::Verdict;
 use crate::proxy::error::Error;
-use crate::proxy::headers;
 use crate::proxy::peek::{Peeked, peek};
 use crate::proxy::plan::PlannedRoute;
 use crate::proxy::replay::Replay;
 use crate::proxy::retry::{self, Next};
 use crate::proxy::trail::Trail;
 use crate::proxy::{Proxy, Wait};
+use crate::proxy::{echo, headers};
 use crate::shape::{Ask, Outcome, Permit, Place, Refused};
 use crate::telemetry::Retry;
 use crate::upstream::{Connection, Leave, SendError};
@@ -189,6 +189,7 @@ impl Proxy {
         let answer = self.upstream.send(connection, request, leave, route.response_timeout).await;
         let error = match answer {
             Ok(answer) => {
+                let answer = echo::blotted(answer, &bearer.blot, credential.id(), &self.metrics);
                 trail.attempted(Some(answer.status()), sent.elapsed());
                 call.tries += 1;
                 let sent = Sent { credential, generation: bearer.generation, outcome };

@@ -7,6 +7,7 @@ mod attempt;
 mod cache_status;
 mod cached;
 mod custody;
+mod echo;
 mod error;
 mod exchange;
 mod fetch;

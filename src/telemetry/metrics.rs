@@ -38,6 +38,7 @@ pub struct Metrics {
     retries: Family<RetryLabels, Counter>,
     refusals: Family<ReasonLabel, Counter>,
     probes: Family<ProbeLabels, Counter>,
+    echoed: Family<CredentialLabel, Counter>,
     queue_depth: Family<BudgetLabel, Gauge>,
     budget_used: Family<BudgetLabel, Gauge>,
     budget_limit: Family<BudgetLabel, Gauge>,
@@ -129,6 +130,7 @@ impl Metrics {
             upstream_429: Family::default(),
             refusals: Family::default(),
             probes: Family::default(),
+            echoed: Family::default(),
             queue_depth: Family::default(),
             budget_used: Family::default(),
             budget_limit: Family::default(),
@@ -204,6 +206,11 @@ impl Metrics {
             "Times that Omni was asked whether a key is good",
             self.probes.clone(),
         );
+        r.register(
+            "omnigate_echoed_secrets",
+            "Times that Omni sent a key back, which was blotted out",
+            self.echoed.clone(),
+        );
         r.register("omnigate_upstream_429", "429s of Omni's limit", self.upstream_429.clone());
         r.register("omnigate_retries", "Calls sent once more", self.retries.clone());
         r.register("omnigate_queue_depth", "Calls that wait", self.queue_depth.clone());
@@ -274,6 +281,12 @@ impl Metrics {
     /// omnigate answered a call itself; `reason` is the problem's stable name.
     pub fn refused(&self, reason: &'static str) {
         self.refusals.get_or_create(&ReasonLabel { reason: Word(reason) }).inc();
+    }
+
+    /// Omni sent this key back so many times.
+    pub fn echoed(&self, credential: &CredentialId, times: u64) {
+        let credential = credential.as_str().into();
+        self.echoed.get_or_create(&CredentialLabel { credential }).inc_by(times);
     }
 
     /// Omni was asked who a key is.

@@ -20,6 +20,7 @@ mod cache_keeping;
 mod cache_writes;
 mod cache_writes_storm;
 mod callers;
+mod echo;
 mod hygiene;
 mod impersonation;
 mod impersonation_body;
