@@ -23,6 +23,7 @@ mod hygiene;
 mod impersonation;
 mod impersonation_body;
 mod limit;
+mod mcp;
 mod queue;
 mod revocation;
 mod revocation_storm;
