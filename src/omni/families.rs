@@ -59,6 +59,25 @@ pub(super) fn is_mcp(path: &str) -> bool {
     is_below(MCP, path)
 }
 
+/// Whether a canonical path is one at which MCP clients look for a way to log in. None leads to a key
+/// of ours, and what Omni says there leads past us.
+pub fn is_login_discovery(path: &str) -> bool {
+    const DOCUMENTS: [&str; 3] =
+        ["oauth-protected-resource", "oauth-authorization-server", "openid-configuration"];
+    let path = laxly(path);
+    let mut names = path.split('/').skip_while(|name| !name.eq_ignore_ascii_case(".well-known"));
+    names.next().is_some()
+        && names.next().is_some_and(|name| DOCUMENTS.iter().any(|it| it.eq_ignore_ascii_case(name)))
+}
+
+/// Whether an MCP path is called by a method that its transport does not have. No answer for others.
+pub fn is_mcp_misuse(method: &Method, path: &str) -> bool {
+    is_mcp(path) && !MCP_METHODS.contains(method)
+}
+
+/// What streamable HTTP has.
+pub const MCP_METHODS: [Method; 3] = [Method::POST, Method::GET, Method::DELETE];
+
 /// A canonical path as the laxest server reads it, for rules that nobody may be spelt around.
 ///
 /// What is escaped in a canonical path are separators, blanks and all beyond ASCII. Some servers trim

@@ -24,6 +24,8 @@ pub struct Policy {
     pub impersonation: Impersonation,
     /// Whether it takes calls that reach keys, people and what they may see.
     pub sensitive: bool,
+    /// Whether upstream is asked not to code its answers, so that a key in them is seen.
+    pub plain_answers: bool,
 }
 
 /// What is asked for, as far as it is known before the body is read.

@@ -113,6 +113,9 @@ pub(crate) fn scrub_request(headers: &mut HeaderMap, policy: &Policy) {
     remove_hop_by_hop(headers);
     retain(headers, |name| ALLOWED.contains(name) || is_mcp(name) || policy.forwards(name));
     without_wait(headers);
+    if policy.plain_answers {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
 }
 
 /// Sets the one `Authorization` that upstream sees. The last step before sending.

@@ -223,6 +223,13 @@ impl Plan {
         method: &Method,
         path: &CanonicalPath,
     ) -> Result<&Arc<PlannedRoute>, Error> {
+        // Whatever routes there are: a client that finds no log-in uses the key that is put in.
+        if omni::is_login_discovery(path.as_str()) {
+            return Err(Error::NoRoute { nearest: Vec::new() });
+        }
+        if omni::is_mcp_misuse(method, path.as_str()) {
+            return Err(Error::Method { allowed: omni::MCP_METHODS.to_vec() });
+        }
         match self.router.find(method, path) {
             Found::Route(index) => Ok(&self.routes[index]),
             Found::EscapedSeparator => Err(Error::EscapedSeparator),

@@ -25,6 +25,7 @@ mod hygiene;
 mod impersonation;
 mod impersonation_body;
 mod limit;
+mod mcp;
 mod paths;
 mod queue;
 mod revocation;

@@ -7,7 +7,7 @@ use http::{HeaderName, Method};
 
 use crate::base::RouteId;
 use crate::config::at::At;
-use crate::config::file::{File, Route};
+use crate::config::file::{Coding, File, Route};
 use crate::config::resolve::budgets::Budgets;
 use crate::config::resolve::credentials::Credentials;
 use crate::config::resolve::{
@@ -102,6 +102,10 @@ fn route(
             forward_headers: forward_headers.into_iter().collect::<Option<_>>()?,
             max_body: said.max_body.as_ref().map(|at| at.value.0),
             impersonation: impersonation?,
+            plain_answers: match said.accept_encoding.as_ref().map(|at| at.value) {
+                None => false,
+                Some(Coding::Identity) => true,
+            },
             sensitive: said.sensitive.as_ref().is_some_and(|at| at.value),
         },
         cache: cache?,
