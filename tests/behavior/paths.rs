@@ -15,7 +15,7 @@ use omnigate::route::CanonicalPath;
 use readings::{Owner, decoded, owners};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{House, Plan, fake};
+use crate::harness::{House, Plan};
 
 async fn house() -> House {
     let mut plan = Plan {
@@ -42,17 +42,16 @@ async fn house() -> House {
             name = "users"
             path = "/api/v1/users/{*rest}"
             credential = "org"
+            sensitive = true
             [[routes]]
             name = "scim"
             path = "/api/scim/{*rest}"
             credential = "org"
+            sensitive = true
         "#
         .to_owned(),
         ..Plan::default()
     };
-    let limit = plan.fake.limit;
-    plan.fake = fake();
-    plan.fake.limit = limit;
     plan.fake.keys.extend([
         Key::made_up(KeyKind::Personal, "pat"),
         Key::made_up(KeyKind::Organization, "rest"),

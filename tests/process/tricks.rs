@@ -252,7 +252,6 @@ async fn no_spelling_of_another_user_arrives() {
 }
 
 #[tokio::test]
-#[ignore = "needs the body to be looked into"]
 async fn no_spelling_of_another_user_in_a_body_arrives() {
     let house = Plan::default().build().await;
     let gateway = house.start().await;

@@ -159,7 +159,7 @@ async fn what_chance_makes_of_a_request_is_one_request_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute; tests/run --all runs it"]
+#[ignore = "takes 20 s; tests/run --all runs it"]
 async fn what_chance_makes_of_ten_thousand_requests_is_one_request_each_or_none() {
     run(10_000).await;
 }
