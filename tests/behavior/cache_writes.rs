@@ -24,7 +24,8 @@ pub(crate) fn keeping() -> Plan {
     let usual = Plan::default();
     Plan {
         budget: "profile = \"burst\"\nlimit = 5000\nmax_wait = \"1h\"".to_owned(),
-        route: "timeout = \"5s\"\ncache = { ttl = \"1h\", stale = \"1h\" }".to_owned(),
+        route: "sensitive = true\ntimeout = \"5s\"\ncache = { ttl = \"1h\", stale = \"1h\" }"
+            .to_owned(),
         fake: Settings {
             keys: vec![key(), web()],
             records: Some(3),

@@ -74,6 +74,9 @@ async fn drive(house: &House, gateway: &Gateway) -> String {
         let request = format!("{request}Authorization: Bearer {CALLERS_OWN}\r\n\r\n");
         told += &raw(gateway, &request).await;
     }
+    // A caller's own token is no less a secret, right or wrong.
+    let head = "GET /api/v1/folders HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+    told += &raw(gateway, &format!("{head}X-Omnigate-Token: {CALLERS_OWN}\r\n\r\n")).await;
     // A caller who leaves in the middle of its upload.
     let mut left = TcpStream::connect(gateway.address()).await.unwrap();
     let half = "POST /api/v1/folders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{";
@@ -113,6 +116,7 @@ async fn no_credential_is_ever_logged_or_told() {
     let house = Plan { log: "trace", origin: Some(gone), ..Plan::default() }.build().await;
     let gateway = house.start().await;
     let request = Request::post("/api/v1/folders").header("host", "127.0.0.1");
+    let request = request.header("content-type", "application/json");
     let request = request.body(Body::full(Bytes::from_static(b"{}"))).unwrap();
     let answer = gateway.caller().await.call(request).await.unwrap();
     assert_eq!(answer.status, 502);
