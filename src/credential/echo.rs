@@ -13,6 +13,9 @@ use memchr::memmem::Finder;
 /// How much of a body is looked at: a match may begin in a chunk that begins before this.
 const LOOKED_AT: usize = 1024 * 1024;
 
+/// A shorter secret may be any word, and every answer would be full of it.
+const SHORTEST: usize = 8;
+
 /// What one token looks like in an answer. Prepared once for each value; nothing of it is shown.
 pub struct Blot {
     forms: Vec<Finder<'static>>,
@@ -31,9 +34,10 @@ pub struct Blotter {
 
 impl Blot {
     pub(super) fn of(token: &[u8]) -> Self {
-        let mut forms = vec![token.to_vec()];
+        let known = token.len() >= SHORTEST;
+        let mut forms: Vec<Vec<u8>> = known.then(|| token.to_vec()).into_iter().collect();
         let odd = |byte: &u8| !byte.is_ascii_alphanumeric();
-        if token.iter().any(odd) {
+        if known && token.iter().any(odd) {
             for upper in [false, true] {
                 let spell = |byte: &u8| match (odd(byte), upper) {
                     (false, _) => vec![*byte],

@@ -15,6 +15,7 @@ mod harness;
 mod admin;
 mod bodies;
 mod drain;
+mod echo;
 mod exec;
 mod hang_up;
 mod hanging_secret;
