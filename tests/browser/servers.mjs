@@ -64,18 +64,22 @@ export const forwarder = port =>
     }),
   )
 
-/** Passes requests on to `port` without what tells that a page makes them: a gateway without a guard. */
+/**
+ * Passes requests on to `port` without what tells that a page makes them, and without their bodies, which
+ * operators' pages take none of: a gateway without a guard.
+ */
 export const unguarded = port =>
   listen(
     createServer((asked, answer) => {
       if (asked.method === 'OPTIONS') return answer.writeHead(204, grants(asked.headers.origin)).end()
-      const headers = Object.fromEntries(Object.entries(asked.headers).filter(([name]) => !/^(sec-|origin$|referer$)/.test(name)))
+      const headers = Object.fromEntries(Object.entries(asked.headers).filter(([name]) => !/^(sec-|origin$|referer$|user-agent$|content-|transfer-)/.test(name)))
       const path = asked.url.split('?')[0]
       const onward = request({ port, host: '127.0.0.1', method: asked.method, path, headers: { ...headers, host: `127.0.0.1:${port}` } }, got => {
         answer.writeHead(got.statusCode, { ...got.headers, ...grants(asked.headers.origin) })
         got.pipe(answer)
       })
       onward.on('error', () => answer.destroy())
-      asked.pipe(onward)
+      asked.resume()
+      onward.end()
     }),
   )
