@@ -278,6 +278,16 @@ impl Gateway {
         self.admin.first().and_then(|(bound, _)| bound.local_addr())
     }
 
+    /// Every place where callers connect.
+    pub fn places(&self) -> impl Iterator<Item = &Bound> {
+        self.bound.iter()
+    }
+
+    /// Where operators connect.
+    pub fn admin_place(&self) -> Option<&Bound> {
+        self.admin.first().map(|(bound, _)| bound)
+    }
+
     fn reread(&self) -> Reread {
         let certificates = self.bound.iter().filter_map(Bound::certificates).collect();
         Reread { credentials: self.rooms.credentials.clone(), certificates }

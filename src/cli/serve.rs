@@ -46,10 +46,10 @@ async fn serve(config: Config, path: &Path) -> Result<(), StartError> {
     let signals = Signals::listen()?;
     let upstream = config.upstream.origin.to_string();
     let gateway = Gateway::open(config).await?;
-    for address in gateway.addresses() {
+    for address in gateway.places() {
         info!(%address, upstream, config = %path.display(), "serving");
     }
-    if let Some(address) = gateway.admin_address() {
+    if let Some(address) = gateway.admin_place() {
         info!(%address, "admin");
     }
     gateway.serve_until(signals).await;

@@ -1,8 +1,9 @@
 //! What operators ask the process.
 
 use rustix::process::Signal;
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixStream};
 use tokio::process::Command;
 
 use crate::harness::{House, Plan, soon, until};
@@ -128,6 +129,44 @@ async fn the_command_believes_nobody_else_who_answers_there() {
     assert_eq!((code, out.as_str()), (Some(69), ""));
     assert!(err.contains("cannot do this (status 200 OK)"), "{err}");
     assert!(stranger.await.unwrap().starts_with("POST /-/cache/purge HTTP/1.1"));
+}
+
+#[tokio::test]
+async fn operators_may_come_by_a_unix_socket_and_show_a_token() {
+    let house = Plan::default().build().await;
+    let token = "a-token-of-the-operators";
+    let digest = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let config = std::fs::read_to_string(house.config()).unwrap();
+    let admin = format!("[admin]\nlisten = \"unix:admin.sock\"\ntoken_sha256 = \"{digest}\"\n");
+    let (before, after) = config.split_once("[admin]").unwrap();
+    let after = after.split_once("listen = \"127.0.0.1:0\"").unwrap().1;
+    std::fs::write(house.config(), format!("{before}{admin}{after}")).unwrap();
+    let gateway = house.spawn();
+    let place = gateway.says("admin").await["address"].as_str().unwrap().to_owned();
+    assert!(place.starts_with("unix:/") && place.ends_with("/admin.sock"), "{place}");
+
+    let purge = async |shows: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_omnigate"));
+        command.args(["cache", "purge", "-c"]).arg(house.config()).env_clear();
+        command.envs(shows.map(|token| ("OMNIGATE_ADMIN_TOKEN", token)));
+        let output = soon(command.output()).await.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = purge(Some(token)).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("nothing is kept any more"), "{said}");
+    for wrong in [None, Some("a-token-of-nobody")] {
+        let (code, said) = purge(wrong).await;
+        assert_ne!(code, Some(0), "{said}");
+        assert!(said.contains("OMNIGATE_ADMIN_TOKEN") && !said.contains("nobody"), "{said}");
+    }
+    let mut socket = UnixStream::connect(place.strip_prefix("unix:").unwrap()).await.unwrap();
+    let asks = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    socket.write_all(asks).await.unwrap();
+    let mut answer = String::new();
+    soon(socket.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
 }
 
 /// Runs `omnigate cache purge` with the house's config and this admin address.
