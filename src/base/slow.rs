@@ -17,4 +17,10 @@ pub enum TooSlow {
         /// How many bytes a second are asked for.
         rate: u64,
     },
+    /// It had to be there as a whole before its call could wait.
+    #[error("the request body was not whole within {} s", .within.as_secs_f64())]
+    Unfinished {
+        /// How long it was waited for.
+        within: Duration,
+    },
 }

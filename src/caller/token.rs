@@ -46,6 +46,12 @@ impl TokenDigest {
         Self(Sha256::digest(token).into())
     }
 
+    /// Whether it is that of no token at all, as when a variable was empty; who shows nothing would be
+    /// taken for its owner.
+    pub fn is_of_nothing(&self) -> bool {
+        *self == Self::of(b"")
+    }
+
     /// Whether a request shows the one token that this is the digest of, as `Authorization: Bearer
     /// TOKEN`, once. The comparison takes as long for every token of the same length.
     pub fn is_shown_by(&self, headers: &HeaderMap) -> bool {

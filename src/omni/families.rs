@@ -11,17 +11,18 @@ enum Calls {
 }
 
 /// Calls that can do harm that no wildcard route should do by chance: they reach keys, people and
-/// what they may see. `{}` is any one segment.
+/// what they may see. `{}` is any one segment: what is sensitive in `v1` is so in `unstable`, from where
+/// Omni's endpoints come, and in whatever comes after `v1`.
 const SENSITIVE: &[(&str, Calls)] = &[
     ("/api/scim", Calls::All),
-    ("/api/v1/api-keys", Calls::All),
-    ("/api/v1/embed/sso", Calls::All),
-    ("/api/unstable/embed/sso", Calls::All),
+    ("/api/{}/scim", Calls::All),
+    ("/api/{}/api-keys", Calls::All),
+    ("/api/{}/embed/sso", Calls::All),
     ("/embed", Calls::All),
-    ("/api/v1/users/{}/model-roles", Calls::Writes),
-    ("/api/v1/user-groups/{}/model-roles", Calls::Writes),
-    ("/api/v1/connections", Calls::Writes),
-    ("/api/v1/connection-environments", Calls::Writes),
+    ("/api/{}/users/{}/model-roles", Calls::Writes),
+    ("/api/{}/user-groups/{}/model-roles", Calls::Writes),
+    ("/api/{}/connections", Calls::Writes),
+    ("/api/{}/connection-environments", Calls::Writes),
 ];
 
 /// Answers that are true once, or decide about rights.
@@ -133,6 +134,10 @@ mod tests {
             (Method::POST, "/api/v1/connections/c/dbt/rotate-signing-key"),
             (Method::POST, "/api/v1/users/u/model-roles/"),
             (Method::POST, "/embed/sso/generate-url"),
+            (Method::GET, "/api/unstable/api-keys"),
+            (Method::GET, "/api/v2/scim/Users"),
+            (Method::DELETE, "/api/unstable/connections/c"),
+            (Method::POST, "/api/V2/users/u/model-roles"),
         ] {
             assert!(is_sensitive(&method, path), "{method} {path}");
         }

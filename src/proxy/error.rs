@@ -153,6 +153,7 @@ impl From<NotWhole> for Error {
             NotWhole::TooLarge { limit } => Self::Denied(Denied::BodyUnseen { limit }),
             NotWhole::NoRoom => Self::Overloaded,
             NotWhole::Broken(cause) => Self::upload(cause),
+            NotWhole::Late(slow) => Self::TooSlow(slow),
         }
     }
 }

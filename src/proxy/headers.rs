@@ -290,7 +290,8 @@ fn name_and_value(preference: &str) -> (&str, Option<&str>) {
 
 /// A `Location` at upstream's own origin without that origin, so that it leads to us.
 fn relative(location: &HeaderValue, upstream: &Origin) -> Option<HeaderValue> {
-    let text = location.to_str().ok()?;
+    // Browsers leave tabs out, so that `/<tab>/elsewhere` would lead to another host.
+    let text = location.to_str().ok().filter(|text| !text.contains('\t'))?;
     let (scheme, rest) = text.split_once("//")?;
     let same_scheme = scheme.is_empty()
         || scheme.eq_ignore_ascii_case(if upstream.is_https() { "https:" } else { "http:" });
@@ -537,6 +538,7 @@ mod tests {
             ("https://user@acme.omniapp.co/a", "https://user@acme.omniapp.co/a"),
             ("https://acme.omniapp.co//elsewhere/a", "https://acme.omniapp.co//elsewhere/a"),
             ("https://acme.omniapp.co/\\elsewhere/a", "https://acme.omniapp.co/\\elsewhere/a"),
+            ("https://acme.omniapp.co/\t/elsewhere/a", "https://acme.omniapp.co/\t/elsewhere/a"),
             ("/login?next=https://acme.omniapp.co/a", "/login?next=https://acme.omniapp.co/a"),
         ] {
             let mut all = headers([("location", sent)]);

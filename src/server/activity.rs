@@ -127,6 +127,11 @@ impl Activity {
     pub(super) fn make_room(&self) -> bool {
         let mut state = self.state();
         state.unwanted = true;
+        // Nobody else is asked meanwhile, so who takes its time to end has less of it now.
+        if let Next::End { last } = &mut state.waits_for {
+            let soon = Instant::now().checked_add(ROOM_WAIT.min(self.header_timeout));
+            *last = last.iter().copied().chain(soon).min();
+        }
         let begun = state.begun;
         drop(state);
         self.task.wake();
@@ -353,5 +358,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::testing::on_a_free_port;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_its_time_to_end_makes_room_within_a_second() {
+        let settings = on_a_free_port();
+        let activity = Arc::new(Activity::new(&settings));
+        assert!(activity.begins());
+        drop(Activity::begin(&activity, Version::HTTP_2));
+        activity.last_wait(Late::Dawdles);
+        assert_eq!(activity.due().unwrap().0, Instant::now() + settings.header_timeout);
+        assert!(!activity.make_room());
+        assert_eq!(activity.standing(), Standing::Leaving);
+        assert_eq!(activity.due(), Some((Instant::now() + ROOM_WAIT, Late::Dawdles)));
+        // Asked again, it has no more time for that.
+        let asked = Instant::now();
+        tokio::time::sleep(ROOM_WAIT / 2).await;
+        activity.make_room();
+        assert_eq!(activity.due(), Some((asked + ROOM_WAIT, Late::Dawdles)));
     }
 }

@@ -240,6 +240,10 @@ fn one_slip_about_callers_budgets_and_pools_is_told_once() {
         caller("match = { san = \"a b\" }"),
         caller("match = { token_sha256 = \"abc\" }"),
         caller("match = { token_sha256 = [] }"),
+        // printf %s "$UNSET" | sha256sum
+        caller(
+            "match = { token_sha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852B855\" }",
+        ),
         listener("tls = { cert = \"a.pem\" }"),
         listener("tls = { cert = \"\", key = \"a.key\" }"),
         listener("tls = { cert = \"a.pem\", key = \"a.key\", client_optional = true }"),
@@ -299,6 +303,35 @@ fn what_is_just_within_its_bounds_is_good() {
     let two = "[credentials.b]\nkind = \"organization\"\nsecret = \"OMNI_API_KEY\"\n[[routes]]";
     let text = GOOD.replace("[[routes]]", two);
     parse(&text.replace("credential = \"org\"", "credential = [\"org\", \"b\"]")).unwrap();
+}
+
+#[test]
+fn it_is_said_where_a_caller_can_step_out_of_what_holds_it() {
+    let digest = "0".repeat(64);
+    let open = "[server]\nlisten = [\"127.0.0.1:1\", \"unix:a\"]\n".to_owned();
+    let told = |listeners: &str, rule: &str| {
+        let caller = format!("[callers.a]\nroutes = [\"all\"]\n{rule}\n[vault]");
+        let text = GOOD.replace("[vault]", &format!("{listeners}{caller}"));
+        let warnings = parse(&text).unwrap_or_else(|report| panic!("{report}")).warnings;
+        warnings.is_some_and(|said| said.to_string().contains("who may take all routes"))
+    };
+    let token = format!("match = {{ token_sha256 = \"{digest}\" }}");
+    let (user, range) = ("match = { uid = 7 }", "match = { cidr = \"127.0.0.0/8\" }");
+    assert!(told(&open, &token));
+    // By the other door, where nobody asks for users.
+    assert!(told(&open, user));
+    assert!(!told(&open, range));
+    assert!(!told("[server]\nlisten = \"unix:a\"\n", user));
+    let shut = "[[listeners]]\naddress = \"127.0.0.1:1\"\nallow_anonymous = false\n";
+    assert!(!told(shut, &token));
+    let tls = "tls = { cert = \"a.pem\", key = \"a.key\", client_ca = \"ca.pem\"";
+    let name = "match = { san = \"spiffe://corp/a\" }";
+    for (optional, says) in [("false", false), ("true", true)] {
+        let door = format!(
+            "[[listeners]]\naddress = \"127.0.0.1:1\"\n{tls}, client_optional = {optional} }}\n"
+        );
+        assert_eq!(told(&door, name), says, "{optional}");
+    }
 }
 
 #[test]

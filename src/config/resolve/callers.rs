@@ -58,6 +58,7 @@ pub(super) fn resolve(
             None => Some(Vec::new()),
             Some(rules) => told.rules(&name.value, rules, notes),
         };
+        warn_of_open_doors(said, listeners.unwrap_or_default(), notes);
         let caller = caller(name, said, &routes, notes);
         if let (Some(routes), Some(listeners)) = (&said.routes, listeners) {
             warn_of_another_way(routes, listeners, notes);
@@ -66,6 +67,33 @@ pub(super) fn resolve(
         callers.push(both.map(|(matches, caller)| CallerSettings { matches, caller }));
     }
     callers.into_iter().collect()
+}
+
+/// Who is held to routes, and can leave out by what it is told, comes in as `anonymous` instead, who
+/// may take all.
+fn warn_of_open_doors(said: &Caller, listeners: &[Listener], notes: &mut Notes) {
+    let (Some(routes), Some(rule)) = (&said.routes, &said.matches) else { return };
+    let Match { uid, cidr: _, san, token_sha256 } = &rule.value;
+    let can_be_nobody = |listener: &&Listener| {
+        let tls = listener.tls.as_ref();
+        let must_certify = tls.is_some_and(|tls| tls.client_ca.is_some() && !tls.client_optional);
+        let is_unix = matches!(listener.listen, Listen::Unix { .. });
+        listener.entrance.anonymous
+            && (token_sha256.is_some()
+                || san.is_some() && !must_certify
+                || uid.is_some() && !is_unix)
+    };
+    if let Some(open) = listeners.iter().find(can_be_nobody) {
+        let message = format!(
+            "`routes` holds nobody who does not want to be held: on `{}` this caller can be \
+             `anonymous`, who may take all routes",
+            open.listen
+        );
+        notes
+            .warnings
+            .at(&routes.span, message)
+            .help("write that address as [[listeners]] with allow_anonymous = false");
+    }
 }
 
 /// The priority that the file names.

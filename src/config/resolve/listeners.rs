@@ -140,6 +140,13 @@ pub(super) fn digest(said: &At<String>, notes: &mut Notes) -> Option<TokenDigest
             .at(&said.span, "`token_sha256` is not a SHA-256, 64 hexadecimal digits")
             .help("make one with: printf %s TOKEN | sha256sum");
     }
+    if digest.as_ref().is_some_and(TokenDigest::is_of_nothing) {
+        notes
+            .problems
+            .at(&said.span, "`token_sha256` is the SHA-256 of nothing, and everybody can show that")
+            .help("was the variable with the token empty? make one with: openssl rand -hex 32");
+        return None;
+    }
     digest
 }
 

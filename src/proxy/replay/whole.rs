@@ -2,11 +2,18 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http_body::Body as _;
+use tokio::time::timeout;
 
 use super::{Replay, Source};
-use crate::base::BoxError;
+use crate::base::{BoxError, TooSlow};
+
+/// How long it may take until all of a body is there. The server's own clocks end a caller who brings
+/// next to nothing; within what they let through, a MiB could take hours, and all that time it
+/// would hold memory that others need, and a connection that nobody may end.
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Why a body is not at hand as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +24,8 @@ pub(crate) enum NotWhole {
     NoRoom,
     #[error("it broke off: {0}")]
     Broken(BoxError),
+    #[error(transparent)]
+    Late(TooSlow),
 }
 
 impl Replay {
@@ -25,13 +34,17 @@ impl Replay {
     /// Where there is no room it is refused and does not wait for any: those who hold room wait for
     /// their callers, or for more room themselves, and so nobody could say how long that takes. What
     /// is set aside is what has come and not what was announced, so that a caller who dawdles takes
-    /// no more of it than it has sent. How long it may dawdle is the server's business: it ends the
-    /// body with an error.
+    /// no more of it than it has sent. It may dawdle as long as the server lets it, which ends the body
+    /// with an error, and for a minute in all.
     ///
     /// Cancel-safe: what was read is kept.
     pub(crate) async fn read_whole(&mut self) -> Result<(), NotWhole> {
         match &self.source {
-            Some(source) => poll_fn(|cx| source.lock().poll_whole(cx)).await,
+            Some(source) => {
+                let reading = poll_fn(|cx| source.lock().poll_whole(cx));
+                let late = || NotWhole::Late(TooSlow::Unfinished { within: WITHIN });
+                timeout(WITHIN, reading).await.unwrap_or_else(|_| Err(late()))
+            }
             None => Ok(()),
         }
     }
@@ -145,6 +158,28 @@ mod tests {
         Replay::new(pieces(&[10, 10]), &room).read_whole().await.unwrap();
         drop(first);
         Replay::new(pieces(&[10, 11]), &room).read_whole().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_not_whole_within_a_minute_is_given_up() {
+        let room = room(100_000, 100_000);
+        let (feed, mut fed) = mpsc::unbounded_channel::<Result<Frame<Bytes>, BoxError>>();
+        let stream = futures_util::stream::poll_fn(move |cx| fed.poll_recv(cx));
+        let mut replay = Replay::new(Body::boxed(StreamBody::new(stream)), &room);
+        // Fast enough for the server.
+        let sending = tokio::spawn(async move {
+            while feed.send(Ok(Frame::data(Bytes::from_static(&[b'x'; 200])))).is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let began = tokio::time::Instant::now();
+        let late = replay.read_whole().await;
+        let expected = TooSlow::Unfinished { within: WITHIN };
+        assert!(matches!(late, Err(NotWhole::Late(slow)) if slow == expected), "{late:?}");
+        assert_eq!(began.elapsed(), WITHIN);
+        drop(replay);
+        assert_eq!(free(&room), 100_000);
+        sending.await.unwrap();
     }
 
     #[tokio::test]

@@ -27,7 +27,8 @@ pub(super) fn names(der: &CertificateDer<'_>) -> Result<Certificate, Unclear> {
     let name = |general: &GeneralName<'_>| match general {
         // What only looks like a URI must not be told as one.
         GeneralName::DNSName(name) => is_dns(name).then(|| name.to_ascii_lowercase()),
-        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        // And a URI without a scheme, which is none, not as a DNS name.
+        GeneralName::URI(uri) => uri.contains(':').then(|| (*uri).to_owned()),
         GeneralName::OtherName(..)
         | GeneralName::RFC822Name(_)
         | GeneralName::X400Address(_)
