@@ -204,11 +204,6 @@ impl Activity {
         self.state().writing.wait();
     }
 
-    /// All is written.
-    fn on_flushed(&self) {
-        self.state().writing.rest();
-    }
-
     /// Why and when the connection has to end, if nothing moves until then.
     fn due(&self) -> Option<(Instant, Late)> {
         let mut state = self.state();
@@ -285,30 +280,21 @@ impl<'a> Overdue<'a> {
     }
 }
 
-/// A stream that tells the connection's [`Activity`] of its bytes.
-pub(super) struct Metered<S> {
+/// A stream that tells the connection's [`Activity`] of the bytes that come.
+///
+/// Under TLS it is what was said inside of it: records that say nothing begin no head.
+pub(super) struct Incoming<S> {
     stream: S,
     activity: Arc<Activity>,
-    /// Whether a flush waits.
-    holds_back: bool,
 }
 
-impl<S> Metered<S> {
+impl<S> Incoming<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, holds_back: false }
-    }
-
-    fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &polled {
-            Poll::Ready(Ok(bytes)) => self.activity.on_write(*bytes),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.activity.on_blocked(),
-        }
-        polled
+        Self { stream, activity }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Incoming<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -323,7 +309,72 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Incoming<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A stream that tells the connection's [`Activity`] of the bytes that go.
+///
+/// It has to be the caller's own, under any TLS: that keeps 64 KiB of an answer to itself, and lets
+/// nobody see how its caller comes on with them.
+#[derive(Debug)]
+pub(super) struct Outgoing<S> {
+    stream: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> Outgoing<S> {
+    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+
+    fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &polled {
+            Poll::Ready(Ok(bytes)) => self.activity.on_write(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.activity.on_blocked(),
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Outgoing<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Outgoing<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -347,13 +398,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A stream that writes records of its own may hold bytes back until here.
-        let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        if polled.is_pending() != self.holds_back {
-            self.holds_back = polled.is_pending();
-            if self.holds_back { self.activity.on_blocked() } else { self.activity.on_flushed() }
-        }
-        polled
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::base::Peer;
-use crate::server::activity::{Activity, Late, Metered, Overdue};
+use crate::server::activity::{Activity, Incoming, Late, Outgoing, Overdue};
 use crate::server::answer::at_the_rim;
 use crate::server::stall::Stream;
 use crate::server::upload::Patience;
@@ -66,7 +66,24 @@ impl Stop {
 
 /// Speaks HTTP until the peer is done, `left` ends, a clock runs out, or `stop` says so.
 /// Every exchange of the connection is over when this ends; dropping it drops them.
-pub(super) async fn run<S, A>(
+pub(super) fn run<S, A>(
+    stream: S,
+    left: impl Future<Output = ()>,
+    peer: Peer,
+    settings: &ServerSettings,
+    answer: A,
+    stop: Seat,
+) -> impl Future<Output = ()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Answer,
+{
+    let stream = Outgoing::new(stream, Arc::clone(&stop.activity));
+    speak(stream, left, peer, settings, answer, stop)
+}
+
+/// The same over a stream that has an [`Outgoing`] at its bottom.
+pub(super) async fn speak<S, A>(
     stream: S,
     left: impl Future<Output = ()>,
     peer: Peer,
@@ -83,12 +100,16 @@ pub(super) async fn run<S, A>(
     }
     let streams = Streams::new(&activity);
     let cut_streams = streams.cut.clone().drop_guard();
-    let io = TokioIo::new(Metered::new(stream, Arc::clone(&activity)));
+    let io = TokioIo::new(Incoming::new(stream, Arc::clone(&activity)));
     let http = http(settings, streams.clone());
     let service = {
         let (peer, activity) = (peer.clone(), Arc::clone(&activity));
         let patience = Patience::new(settings);
-        service_fn(move |request| at_the_rim(&answer, &peer, &activity, patience, request))
+        // Boxed: hyper keeps room for a whole answering future with each connection, also while none
+        // is under way, and the proxy's takes kilobytes.
+        service_fn(move |request| {
+            Box::pin(at_the_rim(&answer, &peer, &activity, patience, request))
+        })
     };
     {
         let mut connection = pin!(http.serve_connection(io, service));

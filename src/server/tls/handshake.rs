@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::names::{Unclear, names};
 use crate::base::{Certificate, Peer};
+use crate::server::activity::Outgoing;
 use crate::server::connection::{self, Seat};
 use crate::server::tls::Certificates;
 use crate::server::{Answer, ServerSettings};
@@ -59,6 +60,7 @@ pub(in crate::server) async fn run<S, A>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Answer,
 {
+    let stream = Outgoing::new(stream, Arc::clone(&stop.activity));
     let entering = tokio::time::timeout(settings.header_timeout, enter(stream, certificates));
     let entered = tokio::select! {
         biased;
@@ -79,7 +81,7 @@ pub(in crate::server) async fn run<S, A>(
         }
     };
     let peer = Peer { secure: true, certificate: certificate.map(Arc::new), ..peer };
-    connection::run(stream, left, peer, settings, answer, stop).await;
+    connection::speak(stream, left, peer, settings, answer, stop).await;
 }
 
 type Entered<S> = (TlsStream<Begun<S>>, Option<Certificate>);

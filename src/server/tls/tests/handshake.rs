@@ -15,7 +15,7 @@ use crate::server::tls::{self, Certificates};
 use crate::server::{Answer, Listen, Server, ServerSettings, TlsSettings, bind};
 
 /// One TLS connection in memory; the returned end is the caller's.
-fn pipe(
+pub(super) fn pipe(
     tls: &TlsSettings,
     answer: impl Answer,
     stop: CancellationToken,

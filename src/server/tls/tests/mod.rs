@@ -5,3 +5,4 @@ mod files;
 mod handshake;
 mod reload;
 mod stage;
+mod stall;
