@@ -373,24 +373,6 @@ fn admits(rule: &str) -> Result<bool, Report> {
     Ok(exposed.unwrap().entrance.anonymous)
 }
 
-#[test]
-fn who_is_held_to_routes_and_may_come_as_nobody_is_told_of() {
-    let warnings = |listen: &str| {
-        let held = "[callers.a]\nmatch = { uid = 7 }\nroutes = [\"all\"]";
-        let text = GOOD.replacen("[vault]", &format!("{listen}\n{held}\n[vault]"), 1);
-        parse(&text).unwrap().warnings.map(|report| report.to_string()).unwrap_or_default()
-    };
-    let closed = "[[listeners]]\naddress = \"unix:/run/a\"\nallow_anonymous = false";
-    assert_eq!(warnings(closed), "");
-    for open in [
-        "[server]\nlisten = [\"unix:/run/a\"]",
-        &format!("[server]\nlisten = \"[::1]:1\"\n{closed}"),
-    ] {
-        let told = warnings(open);
-        assert!(told.contains("lets anybody in, and who is nobody may take all routes"), "{told}");
-    }
-}
-
 /// A change that somebody's editor, or somebody's cat, could make.
 #[derive(Clone, Debug)]
 enum Change {

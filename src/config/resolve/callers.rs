@@ -60,9 +60,6 @@ pub(super) fn resolve(
         };
         warn_of_open_doors(said, listeners.unwrap_or_default(), notes);
         let caller = caller(name, said, &routes, notes);
-        if let (Some(routes), Some(listeners)) = (&said.routes, listeners) {
-            warn_of_another_way(routes, listeners, notes);
-        }
         let both = matches.zip(caller).filter(|_| fits);
         callers.push(both.map(|(matches, caller)| CallerSettings { matches, caller }));
     }
@@ -148,17 +145,6 @@ fn caller(
         rate,
         routes,
     })
-}
-
-/// Whoever is held to routes can leave its token at home, or come by another listener.
-fn warn_of_another_way(routes: &At<Vec<At<String>>>, listeners: &[Listener], notes: &mut Notes) {
-    let Some(open) = listeners.iter().find(|one| one.entrance.anonymous) else { return };
-    let message =
-        format!("`{}` lets anybody in, and who is nobody may take all routes", open.listen);
-    notes.warnings.at(&routes.span, message).help(
-        "where this caller could come by it too, write it as [[listeners]] with \
-         allow_anonymous = false",
-    );
 }
 
 /// The routes that a caller may take, of those that there are.
