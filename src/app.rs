@@ -31,6 +31,9 @@ use crate::upstream::Upstream;
 pub use inquiry::Inquiry;
 use office::Office;
 
+/// How many connections the operators' port has, and the probes' port.
+const MOST_OPERATORS: usize = 32;
+
 /// Why the gateway does not start. No port is open then.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -320,8 +323,11 @@ impl Gateway {
                     let admin = admin.clone();
                     async move { admin.answer(request, peer).await }
                 };
-                let settings = ServerSettings { drain_timeout: Duration::ZERO, ..server.clone() };
-                tokio::spawn(Server::new(settings).serve(vec![bound], answer, over.clone()))
+                tokio::spawn(Server::new(for_operators(&server)).serve(
+                    vec![bound],
+                    answer,
+                    over.clone(),
+                ))
             })
             .collect();
 
@@ -378,6 +384,14 @@ impl Gateway {
     }
 }
 
+/// The same server, for operators and for probes. Who may connect there is asked nothing, and must not
+/// have the file descriptors that callers and upstream need: a few places are shared out among all who
+/// come, and who was silent the longest makes room.
+fn for_operators(server: &ServerSettings) -> ServerSettings {
+    let max_connections = server.max_connections.min(MOST_OPERATORS);
+    ServerSettings { drain_timeout: Duration::ZERO, max_connections, ..server.clone() }
+}
+
 /// The signals that a gateway listens to. Made before its ports are open, so that none of them
 /// finds the process unprepared.
 #[derive(Debug)]
@@ -399,5 +413,19 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_and_probes_take_few_of_the_descriptors() {
+        for (callers, operators) in [(1, 1), (32, 32), (10_000, 32)] {
+            let mut server = ServerSettings::new(Vec::new());
+            server.max_connections = callers;
+            assert_eq!(for_operators(&server).max_connections, operators);
+        }
     }
 }

@@ -29,6 +29,7 @@ use http::header::{AUTHORIZATION, ORIGIN, REFERER, USER_AGENT};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::{Twice, once};
 use crate::base::Peer;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -250,25 +251,25 @@ pub fn check(
         return Err(FromAPage::Field(field));
     }
     let is_ours = |url: &HeaderValue, whole: bool| is_of(&host, peer, url, whole);
-    match one(headers, &ORIGIN) {
+    match once(headers, &ORIGIN) {
         Ok(None) => {}
         Ok(Some(origin)) if own && is_ours(origin, true) => {}
-        Ok(Some(_)) | Err(Several) => return Err(FromAPage::Origin),
+        Ok(Some(_)) | Err(Twice) => return Err(FromAPage::Origin),
     }
-    match one(headers, &SEC_FETCH_SITE).map(|site| site.map(HeaderValue::as_bytes)) {
+    match once(headers, &SEC_FETCH_SITE).map(|site| site.map(HeaderValue::as_bytes)) {
         Ok(Some(b"same-origin" | b"none")) if own => return Ok(()),
         Ok(Some(b"none")) if is_script(headers) => return Ok(()),
-        Ok(Some(_)) | Err(Several) => return Err(FromAPage::FetchSite),
+        Ok(Some(_)) | Err(Twice) => return Err(FromAPage::FetchSite),
         Ok(None) => {}
     }
-    match one(headers, &REFERER) {
+    match once(headers, &REFERER) {
         Ok(None) => {}
         Ok(Some(page)) if is_ours(page, false) => {
             if own {
                 return Ok(());
             }
         }
-        Ok(Some(_)) | Err(Several) => return Err(FromAPage::Referer),
+        Ok(Some(_)) | Err(Twice) => return Err(FromAPage::Referer),
     }
     if is_browser(headers) && !is_script(headers) { Err(FromAPage::Silent) } else { Ok(()) }
 }
@@ -298,15 +299,6 @@ fn is_script(headers: &HeaderMap) -> bool {
         value.as_bytes().get(..7).is_some_and(|start| start.eq_ignore_ascii_case(b"bearer "))
     });
     bearer || OF_SCRIPTS.iter().any(|name| headers.contains_key(*name))
-}
-
-/// A field came more than once.
-struct Several;
-
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Several> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next();
-    if values.next().is_some() { Err(Several) } else { Ok(first) }
 }
 
 #[cfg(test)]

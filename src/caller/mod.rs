@@ -25,6 +25,8 @@ mod token;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use crate::base::{CallerId, Priority, RouteId};
 
 pub use browser::{BadHost, FromAPage, Host, Hosts, Pages, check};
@@ -119,6 +121,16 @@ impl Caller {
         // A few names at most: shorter than a look-up.
         self.routes.as_ref().is_none_or(|routes| routes.contains(route))
     }
+}
+
+/// A field that may come once came more often.
+struct Twice;
+
+/// A field's one value.
+fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Twice> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() { Err(Twice) } else { Ok(first) }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use super::{Caller, Unknown};
+use super::{Caller, Twice, Unknown, once};
 
 /// How a caller shows its token where `Authorization` is taken by something else.
 pub(crate) const TOKEN: HeaderName = HeaderName::from_static("x-omnigate-token");
@@ -74,9 +74,6 @@ impl fmt::Debug for TokenDigest {
     }
 }
 
-/// A field that may come once came more often.
-struct Twice;
-
 /// The digests of all tokens, and whose they are.
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Vec<(TokenDigest, Arc<Caller>)>);
@@ -110,7 +107,7 @@ impl Tokens {
         strangers: bool,
     ) -> Result<Option<&Arc<Caller>>, Unknown> {
         let own = once(headers, &TOKEN).map_err(|Twice| Unknown::Tokens)?;
-        let own = own.map(|token| self.look_up(token));
+        let own = own.map(|token| self.look_up(token.as_bytes()));
         let bearer = bearer(headers).map_err(|Twice| Unknown::Tokens)?;
         let bearer = bearer.map(|token| self.look_up(token));
         let bearer = match bearer {
@@ -150,16 +147,10 @@ impl Tokens {
 /// The token of `Authorization: Bearer TOKEN`; other schemes are not about us.
 fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>, Twice> {
     let Some(value) = once(headers, &AUTHORIZATION)? else { return Ok(None) };
+    let value = value.as_bytes();
     let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
     let (scheme, token) = value.split_at(end);
     Ok(scheme.eq_ignore_ascii_case(b"bearer").then(|| token.trim_ascii()))
-}
-
-/// A field's one value.
-fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Twice> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next().map(http::HeaderValue::as_bytes);
-    if values.next().is_some() { Err(Twice) } else { Ok(first) }
 }
 
 #[cfg(test)]

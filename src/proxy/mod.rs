@@ -234,7 +234,7 @@ impl Proxy {
         let mut body = Replay::new(route.policy.limit(body), &self.room);
         if let Some(inspection) = inspection {
             // Before it waits: what must not be made takes no place.
-            body.read_whole().await?;
+            body.read_whole(&wait.caller.id).await?;
             body.look(|body| inspection.check(body)).map_err(Denied::from)?;
         }
         if let Some(brought) = brought {

@@ -8,7 +8,7 @@
 
 mod whole;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::base::{Body, BoxError};
+use crate::base::{Body, BoxError, CallerId};
 
 pub(crate) use whole::NotWhole;
 
@@ -39,6 +39,7 @@ pub(crate) struct Room {
     free: Arc<Semaphore>,
     total: usize,
     limit: u64,
+    shares: Arc<Mutex<HashMap<CallerId, Arc<Semaphore>>>>,
 }
 
 /// How much of request bodies may be kept, in bytes.
@@ -59,7 +60,22 @@ impl Default for ReplaySettings {
 impl Room {
     pub(crate) fn new(settings: ReplaySettings) -> Self {
         let total = settings.total.min(Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(total)), total, limit: settings.limit.into() }
+        let (limit, shares) = (settings.limit.into(), Arc::default());
+        Self { free: Arc::new(Semaphore::new(total)), total, limit, shares }
+    }
+
+    /// What bodies of one caller may take that must be at hand as a whole: half, and no less than one
+    /// of them. Calls keep theirs while they wait for their turn, which may be an hour, and nobody
+    /// else should be refused for that long.
+    fn share_of(&self, caller: &CallerId) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(caller) {
+            return share.clone();
+        }
+        let least = usize::try_from(self.limit).unwrap_or(usize::MAX).min(self.total);
+        let share = Arc::new(Semaphore::new((self.total / 2).max(least)));
+        shares.insert(caller.clone(), share.clone());
+        share
     }
 }
 
@@ -80,6 +96,7 @@ impl Replay {
             wanted: body.size_hint().lower() <= room.limit,
             room: room.clone(),
             held: None,
+            of_share: None,
             rest: body,
             broken: false,
             kept: Kept::default(),
@@ -196,6 +213,8 @@ struct Source {
     room: Room,
     /// For what is kept, and for the next piece while it is read ahead.
     held: Option<OwnedSemaphorePermit>,
+    /// Of its caller's share, until the body is gone.
+    of_share: Option<OwnedSemaphorePermit>,
     /// What is still to come from the caller.
     rest: Body,
     /// Whether it ended in an error.

@@ -1,14 +1,16 @@
 //! A body that must be looked into before its call may wait.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body::Body as _;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{Replay, Source};
-use crate::base::{BoxError, TooSlow};
+use crate::base::{BoxError, CallerId, TooSlow};
 
 /// How long it may take until all of a body is there. The server's own clocks end a caller who brings
 /// next to nothing; within what they let through, a MiB could take hours, and all that time it
@@ -35,13 +37,14 @@ impl Replay {
     /// their callers, or for more room themselves, and so nobody could say how long that takes. What
     /// is set aside is what has come and not what was announced, so that a caller who dawdles takes
     /// no more of it than it has sent. It may dawdle as long as the server lets it, which ends the body
-    /// with an error, and for a minute in all.
+    /// with an error, and for a minute in all. All bodies of one caller have no more than its share.
     ///
     /// Cancel-safe: what was read is kept.
-    pub(crate) async fn read_whole(&mut self) -> Result<(), NotWhole> {
+    pub(crate) async fn read_whole(&mut self, caller: &CallerId) -> Result<(), NotWhole> {
         match &self.source {
             Some(source) => {
-                let reading = poll_fn(|cx| source.lock().poll_whole(cx));
+                let share = source.lock().room.share_of(caller);
+                let reading = poll_fn(|cx| source.lock().poll_whole(&share, cx));
                 let late = || NotWhole::Late(TooSlow::Unfinished { within: WITHIN });
                 timeout(WITHIN, reading).await.unwrap_or_else(|_| Err(late()))
             }
@@ -67,7 +70,11 @@ impl Replay {
 }
 
 impl Source {
-    fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NotWhole>> {
+    fn poll_whole(
+        &mut self,
+        share: &Arc<Semaphore>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), NotWhole>> {
         let limit = self.room.limit;
         while !self.rest.is_end_stream() {
             if self.kept.end.saturating_add(self.rest.size_hint().lower()) > limit {
@@ -79,7 +86,7 @@ impl Source {
                     if self.kept.end + length > limit {
                         return Poll::Ready(Err(NotWhole::TooLarge { limit }));
                     }
-                    if !self.make_room(length) {
+                    if !self.take_of(share, bytes.len()) || !self.make_room(length) {
                         return Poll::Ready(Err(NotWhole::NoRoom));
                     }
                     self.kept.push(&bytes);
@@ -89,6 +96,17 @@ impl Source {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Takes the next piece out of its caller's share.
+    fn take_of(&mut self, share: &Arc<Semaphore>, bytes: usize) -> bool {
+        let Ok(bytes) = u32::try_from(bytes) else { return false };
+        let Ok(permit) = share.clone().try_acquire_many_owned(bytes) else { return false };
+        match &mut self.of_share {
+            Some(held) => held.merge(permit),
+            None => self.of_share = Some(permit),
+        }
+        true
     }
 }
 
@@ -105,6 +123,10 @@ mod tests {
 
     fn room(limit: u32, total: usize) -> Room {
         Room::new(ReplaySettings { limit, total })
+    }
+
+    fn a() -> CallerId {
+        CallerId::new("a")
     }
 
     fn free(room: &Room) -> usize {
@@ -125,7 +147,7 @@ mod tests {
             let room = room(100_000, 200_000);
             let sent = pieces(sizes).collect().await.unwrap().to_bytes();
             let mut replay = Replay::new(pieces(sizes), &room);
-            replay.read_whole().await.unwrap();
+            replay.read_whole(&a()).await.unwrap();
             assert_eq!(replay.look(<[u8]>::to_vec), sent);
             assert_eq!(free(&room), 200_000 - sent.len());
             for _ in 0..2 {
@@ -140,24 +162,37 @@ mod tests {
     async fn a_body_beyond_the_limit_is_refused_as_soon_as_that_is_known() {
         let room = room(10, 100);
         for body in [Body::full("12345678901"), pieces(&[5, 5, 1])] {
-            let refused = Replay::new(body, &room).read_whole().await;
+            let refused = Replay::new(body, &room).read_whole(&a()).await;
             assert!(matches!(refused, Err(NotWhole::TooLarge { limit: 10 })), "{refused:?}");
             assert_eq!(free(&room), 100);
         }
-        Replay::new(pieces(&[5, 5]), &room).read_whole().await.unwrap();
+        Replay::new(pieces(&[5, 5]), &room).read_whole(&a()).await.unwrap();
     }
 
     #[tokio::test]
     async fn bodies_that_find_no_room_are_refused_and_give_theirs_back() {
-        let room = room(80, 100);
+        let (room, b) = (room(80, 100), CallerId::new("b"));
         let mut first = Replay::new(pieces(&[40, 40]), &room);
-        first.read_whole().await.unwrap();
-        let refused = Replay::new(pieces(&[10, 11]), &room).read_whole().await;
+        first.read_whole(&a()).await.unwrap();
+        let refused = Replay::new(pieces(&[10, 11]), &room).read_whole(&b).await;
         assert!(matches!(refused, Err(NotWhole::NoRoom)), "{refused:?}");
         assert_eq!(free(&room), 20);
-        Replay::new(pieces(&[10, 10]), &room).read_whole().await.unwrap();
+        Replay::new(pieces(&[10, 10]), &room).read_whole(&b).await.unwrap();
         drop(first);
-        Replay::new(pieces(&[10, 11]), &room).read_whole().await.unwrap();
+        Replay::new(pieces(&[10, 11]), &room).read_whole(&b).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_caller_leaves_room_for_the_others() {
+        let room = room(40, 100);
+        let mut waiting = Replay::new(pieces(&[40]), &room);
+        waiting.read_whole(&a()).await.unwrap();
+        let refused = Replay::new(pieces(&[5, 6]), &room).read_whole(&a()).await;
+        assert!(matches!(refused, Err(NotWhole::NoRoom)), "{refused:?}");
+        Replay::new(pieces(&[5, 5]), &room).read_whole(&a()).await.unwrap();
+        Replay::new(pieces(&[40]), &room).read_whole(&CallerId::new("b")).await.unwrap();
+        drop(waiting);
+        Replay::new(pieces(&[40]), &room).read_whole(&a()).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -173,7 +208,7 @@ mod tests {
             }
         });
         let began = tokio::time::Instant::now();
-        let late = replay.read_whole().await;
+        let late = replay.read_whole(&a()).await;
         let expected = TooSlow::Unfinished { within: WITHIN };
         assert!(matches!(late, Err(NotWhole::Late(slow)) if slow == expected), "{late:?}");
         assert_eq!(began.elapsed(), WITHIN);
@@ -190,12 +225,13 @@ mod tests {
         let mut replay = Replay::new(Body::boxed(StreamBody::new(stream)), &room);
         feed.send(Ok(Frame::data(Bytes::from_static(b"abc")))).unwrap();
         {
-            let mut reading = std::pin::pin!(replay.read_whole());
+            let caller = a();
+            let mut reading = std::pin::pin!(replay.read_whole(&caller));
             assert!(futures_util::poll!(&mut reading).is_pending());
         }
         assert_eq!(free(&room), 997);
         feed.send(Err("gone".into())).unwrap();
-        let broken = replay.read_whole().await;
+        let broken = replay.read_whole(&a()).await;
         assert!(matches!(broken, Err(NotWhole::Broken(_))), "{broken:?}");
         drop(replay);
         assert_eq!(free(&room), 1_000);
