@@ -16,6 +16,7 @@ mod admin;
 mod bodies;
 mod drain;
 mod exec;
+mod greedy;
 mod hang_up;
 mod hanging_secret;
 mod hardening;
