@@ -78,6 +78,8 @@ pub(super) struct Talk<S, A: Answer> {
 }
 
 type Io<S> = TokioIo<Begun<S>>;
+type One<S, A> = http1::Connection<Io<S>, Arc<Rim<A>>>;
+type Two<S, A> = http2::Connection<Io<S>, Arc<Rim<A>>, Streams>;
 
 enum Stage<S, A: Answer> {
     /// Nothing is said. `first`: nor was it ever, so it may yet be HTTP/2.
@@ -86,8 +88,8 @@ enum Stage<S, A: Answer> {
         heard: Heard,
         first: bool,
     },
-    One(Pin<Box<http1::Connection<Io<S>, Arc<Rim<A>>>>>),
-    Two(Pin<Box<http2::Connection<Io<S>, Arc<Rim<A>>, Streams>>>),
+    One(Pin<Box<One<S, A>>>),
+    Two(Pin<Box<Two<S, A>>>),
     Closing(S),
     Over,
 }
