@@ -24,6 +24,14 @@ use crate::server::pace::{Demand, Pace};
 /// How long an h2 peer that has to make room may take to end its connection in good order.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
+/// How often a write is tried that waits, though nobody says that there is room: the kernel speaks of it
+/// only when a third of its buffer is free. Else bytes that the peer took in the first moment would be
+/// found at the end of the `write_timeout`, and it would have another one.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long an HTTP/1 connection is idle until it lets its buffers go.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
 /// What one connection is doing; shared by its stream, its exchanges and its deadline.
 #[derive(Debug)]
 pub(super) struct Activity {
@@ -49,6 +57,8 @@ struct State {
     writing: Pace,
     /// Whether the connection is to end so that another may begin.
     unwanted: bool,
+    /// Whether it is at rest since its last exchange.
+    resting: bool,
 }
 
 /// What is waited for while no exchange is open.
@@ -71,6 +81,8 @@ pub(super) enum Late {
     Stalls,
     /// Its place is needed, and nothing is under way.
     MakesRoom,
+    /// It need not end, but let its buffers go.
+    Rests,
 }
 
 /// How a connection looks to whoever needs its place.
@@ -98,6 +110,7 @@ impl Activity {
                     settings.min_body_rate,
                 )),
                 unwanted: false,
+                resting: false,
             }),
             task: AtomicWaker::new(),
             header_timeout: settings.header_timeout,
@@ -151,6 +164,7 @@ impl Activity {
     pub(super) fn begin(activity: &Arc<Self>, version: Version) -> Exchange {
         let mut state = activity.state();
         state.open += 1;
+        state.resting = false;
         state.multiplexed = version == Version::HTTP_2;
         drop(state);
         Exchange(Arc::clone(activity))
@@ -168,11 +182,18 @@ impl Activity {
         let now = Instant::now();
         let most = match why {
             Late::MakesRoom => ROOM_WAIT.min(self.header_timeout),
-            Late::Dawdles | Late::Stalls => self.idle_timeout.max(self.header_timeout),
+            Late::Dawdles | Late::Stalls | Late::Rests => {
+                self.idle_timeout.max(self.header_timeout)
+            }
         };
         let mut state = self.state();
         state.waits_for = Next::End { last: now.checked_add(most) };
         state.since = now;
+    }
+
+    /// The connection lets its buffers go, if it has any; once for each time that it is idle.
+    pub(super) fn rests(&self) {
+        self.state().resting = true;
     }
 
     fn on_read(&self) {
@@ -223,7 +244,16 @@ impl Activity {
             Next::Request => state.since.checked_add(self.idle_timeout),
         };
         let dawdles = next.map(|due| (due, Late::Dawdles));
-        [stalls, dawdles].into_iter().flatten().min_by_key(|(due, _)| *due)
+        // Not while something is left to write: it would be lost with the buffers.
+        let may_rest = state.waits_for == Next::Request
+            && !(state.open > 0 || state.multiplexed || state.resting || state.writing.waits());
+        let rests = may_rest.then(|| state.since + REST_AFTER).map(|due| (due, Late::Rests));
+        [rests, stalls, dawdles].into_iter().flatten().min_by_key(|(due, _)| *due)
+    }
+
+    /// When the connection is to be looked at, if it has to end at `due`.
+    fn look(&self, due: Instant) -> Instant {
+        if self.state().writing.waits() { due.min(Instant::now() + WRITE_EVERY) } else { due }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -267,15 +297,16 @@ impl<'a> Overdue<'a> {
             if why == Late::MakesRoom {
                 return Poll::Ready(why);
             }
-            if self.sleep.deadline() > due {
-                self.sleep.as_mut().reset(due);
+            let look = self.activity.look(due);
+            if self.sleep.deadline() > look {
+                self.sleep.as_mut().reset(look);
             }
             ready!(self.sleep.as_mut().poll(cx));
             if Instant::now() >= due {
                 return Poll::Ready(why);
             }
             // The timer is set anew only when an earlier wait's time comes, not at each request.
-            self.sleep.as_mut().reset(due);
+            self.sleep.as_mut().reset(look);
         }
     }
 }

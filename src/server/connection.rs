@@ -3,11 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,26 +11,9 @@ use tracing::debug;
 
 use crate::base::Peer;
 use crate::server::activity::{Activity, Incoming, Late, Outgoing, Overdue};
-use crate::server::answer::at_the_rim;
 use crate::server::stall::Stream;
-use crate::server::upload::Patience;
+use crate::server::talk::Talk;
 use crate::server::{Answer, ServerSettings};
-
-/// hyper refuses to work with less.
-const SMALLEST_HEAD: usize = 8192;
-
-/// A caller whose machine vanished is noticed after `H2_PING_EVERY + H2_PING_WAIT`.
-const H2_PING_EVERY: Duration = Duration::from_secs(30);
-const H2_PING_WAIT: Duration = Duration::from_secs(20);
-
-/// A body that nobody reads yet holds its stream's window; 16 of them fit into the connection's,
-/// so that a queued upload does not stop the others at once.
-const H2_STREAM_WINDOW: u32 = 128 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-
-/// How much of one stream's answer waits for a connection that does not flow; hyper's own 400 KiB
-/// would be 100 MB on a connection of 250 streams.
-const H2_SEND_BUFFER: usize = 64 * 1024;
 
 /// How a connection is asked to end.
 #[derive(Clone, Debug)]
@@ -100,19 +79,11 @@ pub(super) async fn speak<S, A>(
     }
     let streams = Streams::new(&activity);
     let cut_streams = streams.cut.clone().drop_guard();
-    let io = TokioIo::new(Incoming::new(stream, Arc::clone(&activity)));
-    let http = http(settings, streams.clone());
-    let service = {
-        let (peer, activity) = (peer.clone(), Arc::clone(&activity));
-        let patience = Patience::new(settings);
-        // Boxed: hyper keeps room for a whole answering future with each connection, also while none
-        // is under way, and the proxy's takes kilobytes.
-        service_fn(move |request| {
-            Box::pin(at_the_rim(&answer, &peer, &activity, patience, request))
-        })
-    };
+    let stream = Incoming::new(stream, Arc::clone(&activity));
+    let remote = peer.remote.clone();
     {
-        let mut connection = pin!(http.serve_connection(io, service));
+        let (streams, shared) = (streams.clone(), Arc::clone(&activity));
+        let mut talk = Talk::new(stream, answer, peer, settings, streams, shared);
         let mut left = pin!(left);
         let mut overdue = Overdue::new(&activity);
         let mut ending = false;
@@ -120,29 +91,34 @@ pub(super) async fn speak<S, A>(
             tokio::select! {
                 biased;
                 () = &mut left => {
-                    debug!(peer = %peer.remote, "caller left");
+                    debug!(peer = %remote, "caller left");
                     break;
                 }
                 () = stop.now.cancelled() => break,
-                done = &mut connection => {
+                done = poll_fn(|cx| talk.poll(cx)) => {
                     if let Err(error) = done {
-                        debug!(peer = %peer.remote, error = &*error, "connection ended early");
+                        debug!(peer = %remote, %error, "connection ended early");
                     }
                     break;
                 }
                 () = stop.gently.cancelled(), if !ending => {
                     ending = true;
-                    connection.as_mut().graceful_shutdown();
+                    talk.finish();
                 }
                 late = poll_fn(|cx| overdue.poll(cx)) => {
+                    if late == Late::Rests {
+                        activity.rests();
+                        talk.rest();
+                        continue;
+                    }
                     // An h2 peer that reads is told (GOAWAY) before the connection goes.
                     if ending || late == Late::Stalls || !activity.is_multiplexed() {
-                        debug!(peer = %peer.remote, ?late, "ending a connection");
+                        debug!(peer = %remote, ?late, "ending a connection");
                         break;
                     }
                     ending = true;
                     activity.last_wait(late);
-                    connection.as_mut().graceful_shutdown();
+                    talk.finish();
                 }
             }
         }
@@ -152,30 +128,10 @@ pub(super) async fn speak<S, A>(
     streams.running.wait().await;
 }
 
-fn http(settings: &ServerSettings, streams: Streams) -> auto::Builder<Streams> {
-    let head = settings.max_header_bytes.max(SMALLEST_HEAD);
-    let mut http = auto::Builder::new(streams);
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None) // `Activity` has the clocks.
-        .half_close(false)
-        .max_buf_size(head);
-    http.http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(H2_PING_EVERY)
-        .keep_alive_timeout(H2_PING_WAIT)
-        .initial_stream_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_send_buf_size(H2_SEND_BUFFER)
-        .max_concurrent_streams(settings.max_streams)
-        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
-    http
-}
-
 /// Runs the h2 streams of one connection as tasks, and drops them when the connection ends;
 /// left to themselves they would outlive it until somebody polled them.
 #[derive(Clone, Debug)]
-struct Streams {
+pub(super) struct Streams {
     running: TaskTracker,
     cut: CancellationToken,
     activity: Arc<Activity>,

@@ -19,6 +19,7 @@ mod seats;
 mod settings;
 mod socket;
 mod stall;
+mod talk;
 #[cfg(test)]
 mod testing;
 mod tls;

@@ -93,6 +93,11 @@ impl Pace {
         true
     }
 
+    /// Whether the peer is waited for.
+    pub(super) fn waits(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// How long the peer was waited for, in all.
     pub(super) fn waited(&self) -> Duration {
         self.in_all.saturating_add(self.since.map_or(Duration::ZERO, |since| since.elapsed()))

@@ -317,6 +317,60 @@ mod tests {
         assert_eq!(whole(body).await.unwrap(), b"event\n".repeat(3));
     }
 
+    /// A caller who asks, takes 64 KiB, and as much again a moment later. As from a kernel, no word
+    /// comes of so little room.
+    struct Quiet {
+        says: &'static [u8],
+        taken: usize,
+        later: Instant,
+    }
+
+    impl tokio::io::AsyncRead for Quiet {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            if self.says.is_empty() {
+                return Poll::Pending;
+            }
+            let (now, later) = self.says.split_at(self.says.len().min(buf.remaining()));
+            buf.put_slice(now);
+            self.says = later;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl tokio::io::AsyncWrite for Quiet {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
+            let room = if Instant::now() < self.later { 64 * 1024 } else { 128 * 1024 };
+            let fits = buf.len().min(room - self.taken);
+            self.taken += fits;
+            if fits == 0 { Poll::Pending } else { Poll::Ready(Ok(fits)) }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_taken_at_first_does_not_count_at_the_end_of_the_write_timeout() {
+        let begun = Instant::now();
+        let caller = Quiet { says: GET, taken: 0, later: begun + Duration::from_millis(500) };
+        let server = crate::server::Server::new(on_a_free_port());
+        server.serve_connection(caller, Peer::pipe(), answer, CancellationToken::new()).await;
+        assert_eq!(begun.elapsed().as_secs(), 31);
+    }
+
     #[tokio::test]
     async fn a_socket_that_is_never_read_is_closed_and_its_place_is_free() {
         let mut settings = on_a_free_port();

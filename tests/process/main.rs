@@ -17,6 +17,7 @@ mod bodies;
 mod drain;
 mod echo;
 mod exec;
+mod greedy;
 mod hang_up;
 mod hanging_secret;
 mod hardening;

@@ -22,8 +22,11 @@ from pathlib import Path
 import limits
 
 HERE = Path(__file__).parent
-# The bounds.
+# The bounds. Those of time are the gateway's own as long as the machine keeps up: where the same call,
+# made of the origin itself in the same seconds, is slow or fails too, the gateway may be TIMES as slow,
+# and fail as often.
 MEDIAN_S = 0.1
+TIMES = 3
 MEMORY_MIB = 200
 HALF_OPEN_KIB = 20
 # Descriptors that may be open afterwards besides those of the start: connections kept to upstream, the probers'.
@@ -204,11 +207,14 @@ async def tried(gateway, name, attack):
         await asyncio.sleep(0.25)
     after = gateway.memory(), gateway.files()
     row(name, watch, before, after, said)
-    for way in ("fresh", "kept", "direct"):
+    direct, _, direct_failed = watch.said("direct")
+    most = max(MEDIAN_S * 1000, direct * TIMES)
+    must(len(watch.calls["direct"]) >= 8, f"{name}: too few ordinary calls were made to say anything")
+    must(direct < float("inf"), f"{name}: the origin itself does not answer")
+    for way in ("fresh", "kept"):
         median, _, failed = watch.said(way)
-        must(len(watch.calls[way]) >= 8, f"{name}: too few ordinary calls were made to say anything")
-        must(median <= MEDIAN_S * 1000, f"{name}: an ordinary call ({way}) takes {median:.0f} ms")
-        must(failed == 0, f"{name}: {failed} ordinary calls ({way}) failed; all in all {dict(+reasons)}")
+        must(median <= most, f"{name}: an ordinary call ({way}) takes {median:.0f} ms, of the origin itself {direct:.0f}")
+        must(failed <= direct_failed, f"{name}: {failed} ordinary calls ({way}) failed; all in all {dict(+reasons)}")
     must(watch.memory <= MEMORY_MIB, f"{name}: {watch.memory:.0f} MiB of memory")
     must(after[1] <= before[1] + MORE_FILES, f"{name}: {after[1]} descriptors afterwards, {before[1]} before")
     if name == "never-read":
@@ -275,7 +281,8 @@ async def out_of_files(gateway):
     found = "never" if took is None else f"after {time.monotonic() - since:.2f} s"
     print(f"\n  64 descriptors, {said.get('opened')} connections: {most} in use, served again {found}")
     must(took is not None, "out of descriptors, it does not recover")
-    must(most >= 60, "the attack did not use up the descriptors")
+    # It keeps 32 of them for upstream and the rest, so no more than 32 connections are let in.
+    must(44 <= most <= 64, f"of 64 descriptors {most} were in use: not all that connections may have")
 
 
 async def main():

@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{Answer, Caller, get, soon, until};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_omnigate");
+
 /// `omnigate serve`, killed when this is dropped.
 pub(crate) struct Gateway {
     child: Child,
@@ -34,7 +36,18 @@ pub(crate) struct Ended {
 impl Gateway {
     /// Starts it with an environment of nothing but `env`.
     pub(crate) fn spawn(config: &Path, env: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_omnigate"))
+        Self::spawn_by(Command::new(PROGRAM), config, env)
+    }
+
+    /// Starts it with room for so many open files.
+    pub(crate) fn spawn_with_descriptors(config: &Path, most: u32) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &most.to_string(), PROGRAM]);
+        Self::spawn_by(shell, config, &[])
+    }
+
+    fn spawn_by(mut program: Command, config: &Path, env: &[(&str, &str)]) -> Self {
+        let mut child = program
             .args(["serve".as_ref(), "-c".as_ref(), config.as_os_str()])
             .env_clear()
             .envs(env.iter().copied())
@@ -132,6 +145,11 @@ impl Gateway {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap().count()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
