@@ -63,20 +63,6 @@ impl Room {
         let (limit, shares) = (settings.limit.into(), Arc::default());
         Self { free: Arc::new(Semaphore::new(total)), total, limit, shares }
     }
-
-    /// What bodies of one caller may take that must be at hand as a whole: half, and no less than one
-    /// of them. Calls keep theirs while they wait for their turn, which may be an hour, and nobody
-    /// else should be refused for that long.
-    fn share_of(&self, caller: &CallerId) -> Arc<Semaphore> {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = shares.get(caller) {
-            return share.clone();
-        }
-        let least = usize::try_from(self.limit).unwrap_or(usize::MAX).min(self.total);
-        let share = Arc::new(Semaphore::new((self.total / 2).max(least)));
-        shares.insert(caller.clone(), share.clone());
-        share
-    }
 }
 
 /// A request body, and what is kept of it. Dropping it lets go of what only a replay would need.

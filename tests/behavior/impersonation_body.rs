@@ -201,3 +201,25 @@ async fn a_body_that_was_looked_into_is_sent_again_as_a_whole() {
     assert_eq!(house.omni.arrived(), 2);
     assert_eq!(last_body(&house), Some(sha256(body.as_bytes())));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_dribbles_in_is_given_up_after_a_minute_and_its_connection_with_it() {
+    let house = house("").await;
+    let (mut reads, mut writes) = tokio::io::split(house.connect());
+    let head = "POST /api/v1/folders HTTP/1.1\r\nhost: localhost\r\n\
+                content-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
+    let began = tokio::time::Instant::now();
+    writes.write_all(head.as_bytes()).await.unwrap();
+    // Fast enough for the server's own clocks.
+    let dribble = tokio::spawn(async move {
+        while writes.write_all(&[b' '; 200]).await.is_ok() {
+            tokio::time::sleep(crate::harness::SECOND).await;
+        }
+    });
+    let mut answer = String::new();
+    reads.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("within 60 s"), "{answer}");
+    assert_eq!(began.elapsed().as_secs(), 60);
+    dribble.await.unwrap();
+    assert_eq!(house.omni.arrived(), 0);
+}

@@ -1,7 +1,7 @@
 //! A body that must be looked into before its call may wait.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use http_body::Body as _;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Replay, Source};
+use super::{Replay, Room, Source};
 use crate::base::{BoxError, CallerId, TooSlow};
 
 /// How long it may take until all of a body is there. The server's own clocks end a caller who brings
@@ -28,6 +28,22 @@ pub(crate) enum NotWhole {
     Broken(BoxError),
     #[error(transparent)]
     Late(TooSlow),
+}
+
+impl Room {
+    /// What bodies of one caller may take that must be at hand as a whole: half, and no less than one
+    /// of them. Calls keep theirs while they wait for their turn, which may be an hour, and nobody
+    /// else should be refused for that long.
+    fn share_of(&self, caller: &CallerId) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(caller) {
+            return share.clone();
+        }
+        let least = usize::try_from(self.limit).unwrap_or(usize::MAX).min(self.total);
+        let share = Arc::new(Semaphore::new((self.total / 2).max(least)));
+        shares.insert(caller.clone(), share.clone());
+        share
+    }
 }
 
 impl Replay {
@@ -119,7 +135,7 @@ mod tests {
 
     use super::*;
     use crate::base::Body;
-    use crate::proxy::replay::{ReplaySettings, Room};
+    use crate::proxy::replay::ReplaySettings;
 
     fn room(limit: u32, total: usize) -> Room {
         Room::new(ReplaySettings { limit, total })
