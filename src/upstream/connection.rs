@@ -25,7 +25,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// How many bytes of an answer one connection reads ahead of its caller, and how large its head may be.
 /// hyper's own 408 KiB each would let callers who do not read hold as much for each call, and several
 /// such pieces are on their way to a caller at a time: of 64 KiB, 262 KiB for each in all.
-const READ_BUFFER: usize = 32 * 1024;
+const READ_BUFFER: usize = 24 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
