@@ -2,6 +2,7 @@
 
 mod inquiry;
 mod office;
+mod signals;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,7 +12,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::{Request, Response};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -23,13 +23,15 @@ use crate::config::Config;
 use crate::credential::{Credentials, OpenError, State};
 use crate::net::{Dial, RootsError};
 use crate::proxy::{Custody, Neighbours, Plan, PlanError, Proxy};
-use crate::server::{BindError, Bound, Certificates, Listen, Server, ServerSettings, bind};
+use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
 use crate::shape::{CallerRules, Key, Shaper, ShaperSettings, StateError, StatePlace};
 use crate::telemetry::{BudgetGauges, Gauges, Metrics};
 use crate::upstream::Upstream;
 
 pub use inquiry::Inquiry;
 use office::Office;
+use signals::Reread;
+pub use signals::Signals;
 
 /// How many connections the operators' port has, and the probes' port.
 const MOST_OPERATORS: usize = 32;
@@ -218,22 +220,6 @@ fn rules(settings: &CallerSettings) -> CallerRules {
     }
 }
 
-/// What is read again when an operator says so.
-#[derive(Clone)]
-struct Reread {
-    credentials: Arc<Credentials>,
-    certificates: Vec<Arc<Certificates>>,
-}
-
-impl Reread {
-    /// Reads all of it at the same time: a vault that hangs keeps no certificate waiting.
-    async fn now(self) {
-        // What is no good was said by each of them, and the old one is kept.
-        let certificates = join_all(self.certificates.iter().map(Certificates::reload));
-        tokio::join!(self.credentials.refresh(), certificates);
-    }
-}
-
 /// A gateway whose ports are open.
 #[derive(Debug)]
 pub struct Gateway {
@@ -390,30 +376,6 @@ impl Gateway {
 fn for_operators(server: &ServerSettings) -> ServerSettings {
     let max_connections = server.max_connections.min(MOST_OPERATORS);
     ServerSettings { drain_timeout: Duration::ZERO, max_connections, ..server.clone() }
-}
-
-/// The signals that a gateway listens to. Made before its ports are open, so that none of them
-/// finds the process unprepared.
-#[derive(Debug)]
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    /// Listens from now on.
-    ///
-    /// # Errors
-    /// [`StartError::Signals`].
-    pub fn listen() -> Result<Self, StartError> {
-        let listen = |kind| signal(kind).map_err(StartError::Signals);
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
-        })
-    }
 }
 
 #[cfg(test)]

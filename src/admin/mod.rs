@@ -1,6 +1,7 @@
 //! What operators ask: is it alive, is it ready, what does it count; and what they tell it to do.
 
 mod purge;
+mod rules;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,15 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::base::{Body, CredentialId, Peer, Remote, RouteId};
-use crate::caller::{self, FromAPage, Hosts, Pages, TokenDigest};
+use crate::base::{Body, CredentialId, Peer, RouteId};
+use crate::caller::TokenDigest;
 use crate::route::{BadTarget, Target};
+
+pub use rules::Rules;
 
 /// Where operators connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,16 +58,6 @@ impl fmt::Display for Place {
             Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
         }
     }
-}
-
-/// Who may come to the operators' listener.
-#[derive(Clone, Debug, Default)]
-pub struct Rules {
-    /// By which names it may be called, besides loopback names and its own address.
-    pub hosts: Hosts,
-    /// The token that every request shows, but for `/livez` and `/readyz`. Without one, only those on
-    /// this machine are answered.
-    pub token: Option<TokenDigest>,
 }
 
 /// Which listener asks.
@@ -206,30 +197,11 @@ impl Admin {
             }
         };
         if self.role == Role::Operator
-            && let Err(refused) = self.lets_in(&target, &request, &peer)
+            && let Err(refused) = self.rules.let_in(&target, request.headers(), &peer)
         {
             return refused.answer();
         }
         self.page(&request).await
-    }
-
-    /// Whether an operator asks.
-    fn lets_in(
-        &self,
-        target: &Target,
-        request: &Request<HasBody>,
-        peer: &Peer,
-    ) -> Result<(), Refused> {
-        let (hosts, headers) = (&self.rules.hosts, request.headers());
-        caller::check(hosts, target.authority(), peer, headers, Pages::Ours)?;
-        let is_probe = matches!(target.path().as_str(), "/livez" | "/readyz");
-        match &self.rules.token {
-            Some(token) if !is_probe && !token.is_shown_by(request.headers()) => {
-                Err(Refused::Token)
-            }
-            None if !is_here(&peer.remote) => Err(Refused::Elsewhere),
-            Some(_) | None => Ok(()),
-        }
     }
 
     async fn page(&self, request: &Request<HasBody>) -> Response<Body> {
@@ -274,40 +246,6 @@ impl Admin {
 
 /// All that we want to know of a body.
 struct HasBody(bool);
-
-/// Why somebody is not taken for an operator.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error(transparent)]
-    Page(#[from] FromAPage),
-    #[error("this listener is for operators; show its token as a bearer in `Authorization`")]
-    Token,
-    #[error("without a `token` in `[admin]`, only those on the same machine are answered")]
-    Elsewhere,
-}
-
-impl Refused {
-    fn answer(&self) -> Response<Body> {
-        let (status, kind) = match self {
-            Self::Page(_) => (StatusCode::FORBIDDEN, "browser-request"),
-            Self::Token => (StatusCode::UNAUTHORIZED, "caller-unknown"),
-            Self::Elsewhere => (StatusCode::FORBIDDEN, "caller-denied"),
-        };
-        let mut response = problem(status, kind, &self.to_string());
-        if status == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static("Bearer realm=\"omnigate admin\"");
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        }
-        response
-    }
-}
-
-fn is_here(remote: &Remote) -> bool {
-    match remote {
-        Remote::Tcp(address) => address.ip().to_canonical().is_loopback(),
-        Remote::Unix { .. } | Remote::Pipe => true,
-    }
-}
 
 /// The connection ends with this answer; what else comes over it is not read.
 fn closing(mut response: Response<Body>) -> Response<Body> {

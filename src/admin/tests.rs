@@ -3,9 +3,11 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use http::header::WWW_AUTHENTICATE;
 use http_body_util::BodyExt;
 
 use super::*;
+use crate::base::Remote;
 
 struct Told {
     reasons: Vec<Reason>,

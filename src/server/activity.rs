@@ -7,7 +7,6 @@
 //! Frames that are no part of a call (pings, settings, priorities, a header block that never ends)
 //! move none of them, whatever their number.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -15,7 +14,6 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use http::Version;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::server::ServerSettings;
@@ -196,7 +194,7 @@ impl Activity {
         self.state().resting = true;
     }
 
-    fn on_read(&self) {
+    pub(super) fn on_read(&self) {
         let mut state = self.state();
         // On h2, what arrives between two requests is pings and acknowledgements.
         if state.open == 0 && !state.multiplexed && state.waits_for == Next::Request {
@@ -205,7 +203,7 @@ impl Activity {
         }
     }
 
-    fn on_write(&self, bytes: usize) {
+    pub(super) fn on_write(&self, bytes: usize) {
         let mut state = self.state();
         let had_waited = state.writing.moved(bytes);
         // The end of a response may still be on its way when its body is done. On h2, what is
@@ -221,7 +219,7 @@ impl Activity {
     }
 
     /// The peer has not read what was written before.
-    fn on_blocked(&self) {
+    pub(super) fn on_blocked(&self) {
         self.state().writing.wait();
     }
 
@@ -308,132 +306,6 @@ impl<'a> Overdue<'a> {
             // The timer is set anew only when an earlier wait's time comes, not at each request.
             self.sleep.as_mut().reset(look);
         }
-    }
-}
-
-/// A stream that tells the connection's [`Activity`] of the bytes that come.
-///
-/// Under TLS it is what was said inside of it: records that say nothing begin no head.
-pub(super) struct Incoming<S> {
-    stream: S,
-    activity: Arc<Activity>,
-}
-
-impl<S> Incoming<S> {
-    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Incoming<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.activity.on_read();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Incoming<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// A stream that tells the connection's [`Activity`] of the bytes that go.
-///
-/// It has to be the caller's own, under any TLS: that keeps 64 KiB of an answer to itself, and lets
-/// nobody see how its caller comes on with them.
-#[derive(Debug)]
-pub(super) struct Outgoing<S> {
-    stream: S,
-    activity: Arc<Activity>,
-}
-
-impl<S> Outgoing<S> {
-    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
-    }
-
-    fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &polled {
-            Poll::Ready(Ok(bytes)) => self.activity.on_write(*bytes),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.activity.on_blocked(),
-        }
-        polled
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Outgoing<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Outgoing<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(polled)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.wrote(polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

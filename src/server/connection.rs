@@ -10,9 +10,10 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::base::Peer;
-use crate::server::activity::{Activity, Incoming, Late, Outgoing, Overdue};
+use crate::server::activity::{Activity, Late, Overdue};
 use crate::server::stall::Stream;
 use crate::server::talk::Talk;
+use crate::server::wire::{Incoming, Outgoing};
 use crate::server::{Answer, ServerSettings};
 
 /// How a connection is asked to end.

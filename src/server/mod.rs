@@ -24,6 +24,7 @@ mod talk;
 mod testing;
 mod tls;
 mod upload;
+mod wire;
 
 pub use accept::Server;
 pub use answer::Answer;

@@ -13,9 +13,9 @@ use tracing::debug;
 
 use super::names::{Unclear, names};
 use crate::base::{Certificate, Peer};
-use crate::server::activity::Outgoing;
 use crate::server::connection::{self, Seat};
 use crate::server::tls::Certificates;
+use crate::server::wire::Outgoing;
 use crate::server::{Answer, ServerSettings};
 
 /// The type of the record that every handshake begins with (RFC 8446 §5.1).
