@@ -9,6 +9,7 @@
 mod accept;
 mod activity;
 mod answer;
+mod begun;
 mod bind;
 mod connection;
 mod descriptors;

@@ -1,18 +1,18 @@
 //! The handshake, in front of everything that a connection says.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 use super::names::{Unclear, names};
 use crate::base::{Certificate, Peer};
+use crate::server::begun::Begun;
 use crate::server::connection::{self, Seat};
 use crate::server::tls::Certificates;
 use crate::server::wire::Outgoing;
@@ -100,7 +100,7 @@ where
         see_off(stream).await;
         return Err(Refused::Plain);
     }
-    let stream = Begun { first: Some(first), stream };
+    let stream = Begun { begun: Bytes::copy_from_slice(&[first]), stream };
     let acceptor = TlsAcceptor::from(certificates.config());
     match acceptor.accept(stream).into_fallible().await {
         Ok(stream) => {
@@ -123,57 +123,4 @@ async fn see_off<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
         tokio::io::copy(&mut stream.take(HEARD), &mut tokio::io::sink()).await
     };
     let _ = tokio::time::timeout(HEARD_FOR, ending).await;
-}
-
-/// A stream whose first byte was looked at.
-#[derive(Debug)]
-struct Begun<S> {
-    first: Option<u8>,
-    stream: S,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if buf.remaining() > 0
-            && let Some(first) = self.first.take()
-        {
-            buf.put_slice(&[first]);
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
