@@ -126,6 +126,11 @@ fn config(omni: SocketAddr, folder: &Path) -> Result<Config, StageError> {
         name = "everything"
         path = "/{{*rest}}"
         credential = "org"
+        [[routes]]
+        name = "people"
+        path = "/api/scim/{{*rest}}"
+        credential = "org"
+        sensitive = true
         [telemetry]
         log = "off"
         "#,
