@@ -25,7 +25,7 @@ use crate::net::{Dial, RootsError};
 use crate::proxy::{Custody, Neighbours, Plan, PlanError, Proxy};
 use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
 use crate::shape::{CallerRules, Key, Shaper, ShaperSettings, StateError, StatePlace};
-use crate::telemetry::{BudgetGauges, Gauges, Metrics};
+use crate::telemetry::{BudgetGauges, Gauges, Telemetry};
 use crate::upstream::Upstream;
 
 pub use inquiry::Inquiry;
@@ -87,8 +87,8 @@ pub struct Rooms {
     pub credentials: Arc<Credentials>,
     /// Whether they are still good.
     pub custody: Arc<Custody>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    /// Where everything that happens is told.
+    pub telemetry: Telemetry,
 }
 
 impl Rooms {
@@ -109,9 +109,10 @@ impl Rooms {
             Some(dial) => Upstream::over(dial, config.upstream.clone()),
             None => Upstream::new(config.upstream.clone())?,
         };
-        let metrics = Arc::new(Metrics::new());
+        let telemetry = Telemetry::default();
         let cache = Arc::new(Cache::new(config.cache.clone()));
-        let plan = Plan::new(config.routes.clone(), &credentials, &shaper, &cache, &metrics)?;
+        let plan =
+            Plan::new(config.routes.clone(), &credentials, &shaper, &cache, &telemetry.metrics)?;
         let callers = (config.hosts.clone(), Callers::new(config.callers.clone()));
         let upstream = Arc::new(upstream);
         let custody = Arc::new(Custody::new(
@@ -119,18 +120,18 @@ impl Rooms {
             &config.probes,
             shaper.clone(),
             upstream.clone(),
-            metrics.clone(),
+            telemetry.metrics.clone(),
         ));
         let neighbours = Neighbours {
             shaper: shaper.clone(),
             upstream,
             custody: custody.clone(),
             cache: cache.clone(),
-            metrics: metrics.clone(),
+            telemetry: telemetry.clone(),
         };
         let proxy = Proxy::new(plan, callers, neighbours, config.replay);
         let (proxy, credentials) = (Arc::new(proxy), Arc::new(credentials));
-        Ok(Self { proxy, shaper, cache, credentials, custody, metrics })
+        Ok(Self { proxy, shaper, cache, credentials, custody, telemetry })
     }
 
     /// Answers one request.

@@ -2,6 +2,7 @@
 
 mod purge;
 mod rules;
+pub mod status;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,11 +15,13 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, X_CONTENT_TYP
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::base::{Body, CredentialId, Peer, RouteId};
+use crate::base::{Body, BudgetId, CredentialId, Peer, RouteId};
 use crate::caller::TokenDigest;
 use crate::route::{BadTarget, Target};
+use crate::telemetry::BadFilter;
 
 pub use rules::Rules;
+pub use status::Status;
 
 /// Where operators connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +137,13 @@ pub struct NoSuchRoute {
     pub known: Vec<RouteId>,
 }
 
+/// There is no such budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSuchBudget {
+    /// Those that there are.
+    pub known: Vec<BudgetId>,
+}
+
 /// Why calls, or some of them, would not be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -162,6 +172,32 @@ pub trait Desk: Send + Sync + 'static {
     /// # Errors
     /// There is no such route; nothing was forgotten.
     fn purge(&self, route: Option<&RouteId>) -> Result<Purged, NoSuchRoute>;
+
+    /// The facts of this moment.
+    fn status(&self) -> Status;
+
+    /// Sends nothing any more that is charged to this budget, or nothing at all, until somebody resumes
+    /// or `time` has passed. Calls wait as long as they would wait for their turn.
+    ///
+    /// # Errors
+    /// There is no such budget; nothing was paused.
+    fn pause(&self, budget: Option<&BudgetId>, time: Option<Duration>) -> Result<(), NoSuchBudget>;
+
+    /// Ends what [`Desk::pause`] began: for this budget, or everything that was paused by hand. What Omni
+    /// asked for stays.
+    ///
+    /// # Errors
+    /// There is no such budget.
+    fn resume(&self, budget: Option<&BudgetId>) -> Result<(), NoSuchBudget>;
+
+    /// The log filter in force.
+    fn log_filter(&self) -> String;
+
+    /// Puts another log filter in force, or that of the config; gives the one in force now.
+    ///
+    /// # Errors
+    /// The text is no filter.
+    fn set_log(&self, filter: Option<&str>) -> Result<String, BadFilter>;
 }
 
 /// Answers one listener's requests.
@@ -333,17 +369,17 @@ fn tested(id: &CredentialId, said: Result<KeyAnswer, NoAnswer>) -> Response<Body
     }
 }
 
+fn reason(reason: &Reason) -> Value {
+    match reason {
+        Reason::Draining => json!({ "reason": "draining" }),
+        Reason::CredentialMissing(id) => {
+            json!({ "reason": "credential-missing", "credential": id.as_str() })
+        }
+    }
+}
+
 fn ready(readiness: &Readiness) -> Response<Body> {
-    let reasons: Vec<Value> = readiness
-        .reasons
-        .iter()
-        .map(|reason| match reason {
-            Reason::Draining => json!({ "reason": "draining" }),
-            Reason::CredentialMissing(id) => {
-                json!({ "reason": "credential-missing", "credential": id.as_str() })
-            }
-        })
-        .collect();
+    let reasons: Vec<Value> = readiness.reasons.iter().map(reason).collect();
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let keys: Vec<Value> = readiness.credentials.iter().map(|one| shown(one, false)).collect();

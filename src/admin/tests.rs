@@ -54,6 +54,26 @@ impl Desk for Told {
         self.purges.lock().unwrap().push(route.cloned());
         Ok(Purged { entries: route.map(|_| 12) })
     }
+
+    fn status(&self) -> Status {
+        Status { readiness: self.readiness().into(), ..Status::default() }
+    }
+
+    fn pause(&self, _: Option<&BudgetId>, _: Option<Duration>) -> Result<(), NoSuchBudget> {
+        Ok(())
+    }
+
+    fn resume(&self, _: Option<&BudgetId>) -> Result<(), NoSuchBudget> {
+        Ok(())
+    }
+
+    fn log_filter(&self) -> String {
+        "info".to_owned()
+    }
+
+    fn set_log(&self, _: Option<&str>) -> Result<String, BadFilter> {
+        Ok("info".to_owned())
+    }
 }
 
 fn told(reasons: Vec<Reason>) -> Arc<Told> {

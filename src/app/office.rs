@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
 use crate::admin::{
-    CredentialView, Desk, KeyAnswer, NoAnswer, NoSuchRoute, Purged, Readiness, Reason,
+    CredentialView, Desk, KeyAnswer, NoAnswer, NoSuchBudget, NoSuchRoute, Purged, Readiness,
+    Reason, Status,
 };
 use crate::app::{Reread, Rooms};
-use crate::base::{CredentialId, RouteId};
+use crate::base::{BudgetId, CredentialId, RouteId};
 use crate::credential::{Credential, State};
 use crate::omni::KeyScope;
 use crate::proxy::WhoamiError;
 use crate::server::Server;
+use crate::telemetry::{self, BadFilter};
 
 /// What the admin listeners show and do.
 pub(super) struct Office {
@@ -31,7 +34,7 @@ impl Desk for Office {
     }
 
     fn metrics(&self) -> String {
-        self.rooms.metrics.render(&self.rooms.gauges(self.callers.connections()))
+        self.rooms.telemetry.metrics.render(&self.rooms.gauges(self.callers.connections()))
     }
 
     fn reload(&self) -> BoxFuture<'static, ()> {
@@ -62,6 +65,28 @@ impl Desk for Office {
             Ok(entries) => Ok(Purged { entries: Some(entries) }),
             Err(known) => Err(NoSuchRoute { known }),
         }
+    }
+
+    fn status(&self) -> Status {
+        Status { readiness: self.readiness().into(), ..Status::default() }
+    }
+
+    fn pause(&self, budget: Option<&BudgetId>, time: Option<Duration>) -> Result<(), NoSuchBudget> {
+        let _ = (budget, time);
+        Ok(())
+    }
+
+    fn resume(&self, budget: Option<&BudgetId>) -> Result<(), NoSuchBudget> {
+        let _ = budget;
+        Ok(())
+    }
+
+    fn log_filter(&self) -> String {
+        telemetry::log_filter()
+    }
+
+    fn set_log(&self, filter: Option<&str>) -> Result<String, BadFilter> {
+        telemetry::set_log(filter)
     }
 }
 

@@ -189,7 +189,8 @@ impl Proxy {
         let answer = self.upstream.send(connection, request, leave, route.response_timeout).await;
         let error = match answer {
             Ok(answer) => {
-                let answer = echo::blotted(answer, &bearer.blot, credential.id(), &self.metrics);
+                let answer =
+                    echo::blotted(answer, &bearer.blot, credential.id(), &self.telemetry.metrics);
                 trail.attempted(Some(answer.status()), sent.elapsed());
                 call.tries += 1;
                 let sent = Sent { credential, generation: bearer.generation, outcome };

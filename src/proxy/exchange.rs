@@ -1,7 +1,6 @@
 //! The record of one exchange: gathered on the way, written when the body ends or is dropped.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use tracing::info;
 use crate::base::{Body, BoxError, CallerId, CredentialId, Peer, RequestId};
 use crate::proxy::cache_status::CacheStatus;
 use crate::proxy::trail::Trail;
-use crate::telemetry::{ExchangeFacts, Metrics};
+use crate::telemetry::{Ended, ExchangeFacts, Telemetry};
 
 /// The caller's own id for a request, or ours.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -43,7 +42,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn open(request: &Request<Body>, peer: &Peer, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn open(request: &Request<Body>, peer: &Peer, telemetry: &Telemetry) -> Self {
         let own = request.headers().get(X_REQUEST_ID);
         let request_id = own
             .and_then(|value| RequestId::from_caller(value.as_bytes()))
@@ -53,7 +52,7 @@ impl Exchange {
             peer: peer.remote.to_string(),
             started: Instant::now(),
             caller: None,
-            trail: Trail::open(request.method().clone(), metrics),
+            trail: Trail::open(request.method().clone(), telemetry.clone()),
             cache: None,
             status: None,
             refusal: None,
@@ -83,7 +82,7 @@ impl Exchange {
 
     pub(crate) fn refused(&mut self, kind: &'static str) {
         self.refusal = Some(kind);
-        self.trail.metrics().refused(kind);
+        self.trail.telemetry().metrics.refused(kind);
     }
 
     /// The caller ended the call itself; what it is answered is read by nobody.
@@ -130,13 +129,32 @@ impl Drop for Exchange {
         let (route, facts) = (self.trail.route(), self.trail.facts());
         let series = route.map(|route| &route.series);
         let method = self.trail.method();
-        self.trail.metrics().exchanged(&ExchangeFacts { route: series, method, status, took });
+        let telemetry = self.trail.telemetry();
+        telemetry.metrics.exchanged(&ExchangeFacts { route: series, method, status, took });
+        let trace = self.trail.trace.id();
+        telemetry.board.ended(
+            Instant::now(),
+            &Ended {
+                route: route.map(|route| &route.id),
+                caller: self.caller.as_ref(),
+                method,
+                status,
+                refusal: self.refusal,
+                cache: self.cache.as_ref().map(CacheStatus::outcome),
+                attempts: facts.attempts,
+                waited: facts.waited,
+                upstream: facts.upstream,
+                request_id: &self.request_id,
+                trace,
+            },
+        );
         if let (Some(series), Some(cache)) = (series, &self.cache) {
             series.cached(cache.outcome(), facts.attempts);
         }
         info!(
             target: "omnigate::access",
             request_id = %self.request_id,
+            trace_id = trace.map(tracing::field::display),
             peer = self.peer,
             method = %method,
             route = route.map(|route| route.id.as_str()),

@@ -50,7 +50,7 @@ use crate::proxy::sought::{Brought, Sought};
 use crate::proxy::writing::Writing;
 use crate::route::Target;
 use crate::shape::{Refused, Shaper};
-use crate::telemetry::Metrics;
+use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
 
 pub use custody::Custody;
@@ -66,7 +66,7 @@ pub struct Proxy {
     callers: Callers,
     shaper: Arc<Shaper>,
     upstream: Arc<Upstream>,
-    metrics: Arc<Metrics>,
+    telemetry: Telemetry,
     pseudonym: Pseudonym,
     room: Room,
     custody: Arc<Custody>,
@@ -87,8 +87,8 @@ pub struct Neighbours {
     pub custody: Arc<Custody>,
     /// The answers that are kept.
     pub cache: Arc<Cache>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    /// Where everything that happens is told.
+    pub telemetry: Telemetry,
 }
 
 /// How a call waits: for whom, how urgently, how long.
@@ -108,14 +108,14 @@ impl Proxy {
         rooms: Neighbours,
         replay: ReplaySettings,
     ) -> Self {
-        let Neighbours { shaper, upstream, custody, cache, metrics } = rooms;
+        let Neighbours { shaper, upstream, custody, cache, telemetry } = rooms;
         Self {
             plan: ArcSwap::from_pointee(plan),
             hosts,
             callers,
             shaper,
             upstream,
-            metrics,
+            telemetry,
             pseudonym: Pseudonym::fresh(),
             room: Room::new(replay),
             custody,
@@ -163,7 +163,7 @@ impl Proxy {
     /// Cancel-safe: dropping the future gives the call's place and permit back, closes its
     /// connection to upstream, and writes the record.
     pub async fn handle(self: &Arc<Self>, request: Request<Body>, peer: Peer) -> Response<Body> {
-        let mut exchange = Exchange::open(&request, &peer, self.metrics.clone());
+        let mut exchange = Exchange::open(&request, &peer, &self.telemetry);
         let plan = self.plan.load_full();
         let forwarded = AssertUnwindSafe(self.forward(&plan, request, &peer, &mut exchange));
         let result = forwarded.catch_unwind().await.unwrap_or(Err(Error::Panic));

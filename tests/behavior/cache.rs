@@ -214,7 +214,7 @@ async fn an_exhausted_budget_is_relieved_by_what_is_stale() {
         house.omni.arrivals().iter().filter(|one| is(one)).count()
     };
     assert!((1..=9).all(|page| fetched(page) == 1));
-    let batch = house.rooms.metrics.render(&Default::default());
+    let batch = house.rooms.telemetry.metrics.render(&Default::default());
     let refreshed =
         "omnigate_grants_total{budget=\"omni\",caller=\"omnigate\",priority=\"batch\"} 9";
     assert!(batch.contains(refreshed), "{batch}");

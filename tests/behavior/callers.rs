@@ -95,7 +95,7 @@ async fn each_is_told_by_its_own_evidence_and_held_to_its_route_and_its_cap() {
     for arrival in house.omni.arrivals() {
         assert!(!arrival.headers.keys().any(|name| name.as_str().starts_with("x-omnigate")));
     }
-    let text = house.rooms.metrics.render(&Default::default());
+    let text = house.rooms.telemetry.metrics.render(&Default::default());
     for who in ["keyed", "mesh", "user", "cluster"] {
         let batch =
             |line: &str| line.contains(&format!("caller=\"{who}\"")) && line.contains("batch");
