@@ -10,7 +10,7 @@ mod trace;
 
 use std::sync::Arc;
 
-pub use board::{Board, Ended};
+pub use board::{Admitted, Board, BoardView, Ended, ErrorView, STEP, STEPS, Tally};
 pub use labels::{CacheOutcome, Probe, Retry};
 pub use log::{BadFilter, log_filter, set_log, start_log};
 pub use metrics::{BudgetGauges, ExchangeFacts, Gauges, Metrics};
