@@ -9,14 +9,20 @@ mod settings;
 mod trace;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
 
 pub use board::{Board, Ended};
 pub use labels::{CacheOutcome, Probe, Retry};
 pub use log::{BadFilter, log_filter, set_log, start_log};
 pub use metrics::{BudgetGauges, ExchangeFacts, Gauges, Metrics};
 pub use series::RouteSeries;
-pub use settings::{Format, TelemetrySettings};
-pub use trace::{Trace, TraceId, Traces};
+pub use settings::{Format, TelemetrySettings, TraceSettings};
+pub use trace::{
+    Attempt, Closing, ExportCounts, ExportState, Opening, SpanRef, TRACEPARENT, TRACESTATE, Trace,
+    TraceId, Traces, TracesError,
+};
 
 /// Where everything that happens is told.
 #[derive(Clone, Debug, Default)]
@@ -27,4 +33,31 @@ pub struct Telemetry {
     pub board: Arc<Board>,
     /// Where spans go.
     pub traces: Traces,
+}
+
+/// How long the last spans may take on their way when the process ends.
+const LAST: Duration = Duration::from_secs(3);
+
+impl Telemetry {
+    /// Counts from zero, and opens the way to the collector, where there is one. Called on the runtime
+    /// that is to send.
+    ///
+    /// # Errors
+    /// [`TracesError`].
+    pub fn start(settings: &TelemetrySettings) -> Result<Self, TracesError> {
+        let started = Self::default();
+        let traces = match &settings.traces {
+            Some(traces) => Traces::start(traces, ExportCounts::default())?,
+            None => Traces::default(),
+        };
+        Ok(Self { traces, ..started })
+    }
+
+    /// Sends the spans that wait, within 3 s. What is left then is lost, and said so.
+    pub async fn end(&self) {
+        let lost = self.traces.end(LAST).await;
+        if lost > 0 {
+            warn!(lost, "the collector did not take the last spans in time");
+        }
+    }
 }
