@@ -75,6 +75,8 @@ pub struct Ways {
     pub upstream: Option<Dial>,
     /// To every Vault server.
     pub vault: Option<Dial>,
+    /// To the collector of spans.
+    pub collector: Option<Dial>,
 }
 
 /// The rooms, put together and without a port.
@@ -112,7 +114,7 @@ impl Rooms {
             Some(dial) => Upstream::over(dial, config.upstream.clone()),
             None => Upstream::new(config.upstream.clone())?,
         };
-        let telemetry = Telemetry::start(&config.telemetry)?;
+        let telemetry = Telemetry::start(&config.telemetry, ways.collector)?;
         let cache = Arc::new(Cache::new(config.cache.clone()));
         let plan =
             Plan::new(config.routes.clone(), &credentials, &shaper, &cache, &telemetry.metrics)?;

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use crate::net::Dial;
+
 pub use board::{Board, Ended};
 pub use labels::{CacheOutcome, Probe, Retry};
 pub use log::{BadFilter, log_filter, set_log, start_log};
@@ -39,16 +41,18 @@ pub struct Telemetry {
 const LAST: Duration = Duration::from_secs(3);
 
 impl Telemetry {
-    /// Counts from zero, and opens the way to the collector, where there is one. Called on the runtime
-    /// that is to send.
+    /// Counts from zero, and opens the way to the collector, where there is one; `way` in place of the one
+    /// that is named. Called on the runtime that is to send.
     ///
     /// # Errors
     /// [`TracesError`].
-    pub fn start(settings: &TelemetrySettings) -> Result<Self, TracesError> {
+    pub fn start(settings: &TelemetrySettings, way: Option<Dial>) -> Result<Self, TracesError> {
         let started = Self::default();
-        let traces = match &settings.traces {
-            Some(traces) => Traces::start(traces, ExportCounts::default())?,
-            None => Traces::default(),
+        let counts = ExportCounts::default();
+        let traces = match (&settings.traces, way) {
+            (Some(traces), None) => Traces::start(traces, counts)?,
+            (Some(traces), Some(way)) => Traces::over(way, traces, counts)?,
+            (None, _) => Traces::default(),
         };
         Ok(Self { traces, ..started })
     }

@@ -417,8 +417,8 @@ fn close(server: &mut Span, closing: &Closing<'_>) {
 
 /// An id of Omni's, if it is one: it is upstream's text, and goes to who knows where.
 fn plain(value: &HeaderValue) -> Option<String> {
-    let id = value.to_str().ok().filter(|id| (1..=64).contains(&id.len()))?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let id = value.to_str().ok().filter(|id| (1..=128).contains(&id.len()))?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=;:".contains(&byte);
     let fits = id.bytes().all(plain) && !id.contains(crate::omni::TOKEN_PREFIX);
     fits.then(|| id.to_owned())
 }
