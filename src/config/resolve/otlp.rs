@@ -251,3 +251,108 @@ fn variable(around: &Surroundings<'_>, name: &str) -> Option<String> {
     let said = (around.variable)(name)?.into_string().ok()?;
     Some(said.trim().to_owned()).filter(|said| !said.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::parse_in;
+    use crate::telemetry::TraceSettings;
+
+    const START: &str = r#"
+        state_dir = "/var/lib/omnigate"
+        [upstream]
+        base_url = "https://acme.omniapp.co"
+        [vault]
+        backend = "env"
+        [credentials.org]
+        kind = "organization"
+        secret = "OMNI_API_KEY"
+        [[routes]]
+        name = "all"
+        path = "/{*rest}"
+        credential = "org"
+        [telemetry]
+    "#;
+
+    fn traces(said: &str, variables: &[(&str, &str)]) -> Result<Option<TraceSettings>, String> {
+        let variable =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, v)| v.into());
+        let path = Path::new("/etc/omnigate/omnigate.toml");
+        let config = parse_in(&format!("{START}{said}"), path, &variable);
+        config.map(|config| config.telemetry.traces).map_err(|report| report.to_string())
+    }
+
+    fn endpoint(said: &str, variables: &[(&str, &str)]) -> Option<String> {
+        let settings = traces(said, variables).unwrap_or_else(|report| panic!("{report}"));
+        settings.map(|settings| settings.endpoint.to_string())
+    }
+
+    #[test]
+    fn spans_go_where_the_file_says_or_else_the_variables() {
+        let file = "otlp = { endpoint = \"http://file:4318\" }";
+        let (general, own) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+        let (switch, exporter) = ("OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER");
+        let protocol = "OTEL_EXPORTER_OTLP_PROTOCOL";
+        for (said, variables, goes) in [
+            ("", &[][..], None),
+            (file, &[], Some("http://file:4318/v1/traces")),
+            ("otlp = { endpoint = \"https://c/in?x=1\" }", &[], Some("https://c/in?x=1")),
+            ("", &[(general, "http://env:4318")], Some("http://env:4318/v1/traces")),
+            ("", &[(general, "http://env:4318/base/")], Some("http://env:4318/base/v1/traces")),
+            ("", &[(own, "http://own:4318"), (general, "http://env")], Some("http://own:4318/")),
+            (file, &[(general, "http://env:4318")], Some("http://file:4318/v1/traces")),
+            ("", &[(exporter, "otlp")], Some("http://localhost:4318/v1/traces")),
+            ("", &[(general, "http://env"), (exporter, "none")], None),
+            ("", &[(general, "http://env"), (exporter, "zipkin")], None),
+            ("", &[(general, "http://env"), (exporter, "")], Some("http://env/v1/traces")),
+            (file, &[(switch, "TRUE")], None),
+            (file, &[(switch, "1")], Some("http://file:4318/v1/traces")),
+            (file, &[(protocol, "grpc")], None),
+            (file, &[(protocol, "http/protobuf")], Some("http://file:4318/v1/traces")),
+        ] {
+            let goes = goes.map(str::to_owned);
+            assert_eq!(endpoint(said, variables), goes, "{said} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_file_does_not_say_the_variables_do() {
+        let here = "otlp.endpoint = \"http://[::1]:4318\"";
+        let of = |said: &str, variables: &[_]| traces(said, variables).unwrap().unwrap();
+        let usual = of(here, &[]);
+        assert_eq!((usual.host.as_str(), usual.port, &usual.tls), ("[::1]", 4318, &None));
+        assert_eq!((usual.sample, usual.timeout.as_secs(), usual.queue), (None, 10, 2_048));
+        assert_eq!(usual.shown(), "http://[::1]:4318");
+        let long = ("OTEL_EXPORTER_OTLP_TIMEOUT", "20000");
+        let all = [long, ("OTEL_BSP_MAX_QUEUE_SIZE", "77")];
+        let told = of(here, &all);
+        assert_eq!((told.timeout.as_secs(), told.queue), (20, 77));
+        let told = of(&format!("{here}\notlp.timeout = \"3s\"\notlp.sample = 0.01"), &all);
+        assert_eq!((told.timeout.as_secs(), told.sample), (3, Some(0.01)));
+        for odd in ["0", "-1", "many", "65537"] {
+            assert_eq!(of(here, &[("OTEL_BSP_MAX_QUEUE_SIZE", odd)]).queue, 2_048);
+        }
+        assert!(of("otlp.endpoint = \"https://c\"", &[]).tls.is_some());
+    }
+
+    #[test]
+    fn a_mistake_is_told_and_no_value_of_a_variable() {
+        let secret = "http://user:hunter2@collector";
+        for (said, variables, told) in [
+            ("otlp = {}", &[][..], "`endpoint` is missing"),
+            ("otlp = { endpoint = \"collector:4318\" }", &[], "this is not a URL"),
+            ("otlp = { endpoint = \"grpc://c:4317\" }", &[], "the scheme must be http or https"),
+            ("otlp = { endpoint = \"http://u:p@c\" }", &[], "OTEL_EXPORTER_OTLP_HEADERS"),
+            ("otlp = { endpoint = \"http://c\", sample = 1.5 }", &[], "must be from 0 to 1"),
+            ("otlp = { endpoint = \"http://c\", sample = nan }", &[], "must be from 0 to 1"),
+            ("otlp = { endpoint = \"http://c\", sample = \"all\" }", &[], "must be a number"),
+            ("otlp = { endpoint = \"http://c\", timeout = \"0s\" }", &[], "more than 0"),
+            ("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", secret)], "OTEL_EXPORTER_OTLP_ENDPOINT: a user"),
+            ("", &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "x")], "TRACES_ENDPOINT: this is not"),
+        ] {
+            let report = traces(said, variables).unwrap_err();
+            assert!(report.contains(told) && !report.contains("hunter2"), "{told}: {report}");
+        }
+    }
+}
