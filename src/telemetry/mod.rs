@@ -22,8 +22,8 @@ pub use metrics::{BudgetGauges, ExchangeFacts, Gauges, Metrics};
 pub use series::RouteSeries;
 pub use settings::{Format, TelemetrySettings, TraceSettings};
 pub use trace::{
-    Attempt, Closing, ExportCounts, ExportState, Opening, SpanRef, TRACEPARENT, TRACESTATE, Trace,
-    TraceId, Traces, TracesError,
+    Attempt, Closing, ExportCounts, ExportState, Opening, SpanRef, TRACEPARENT, Trace, TraceId,
+    Traces, TracesError,
 };
 
 /// Where everything that happens is told.

@@ -1,15 +1,14 @@
 //! W3C Trace Context, level 1: what a caller says of its trace, and what upstream is told of ours.
+//!
+//! `tracestate` is not read: it may be any text of a caller's, and spans have none of it.
 
 use std::fmt;
-use std::str::FromStr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceState};
 
 /// The field that names a trace and a span in it (§3.2).
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// The field in which tracing systems keep what is theirs (§3.3).
-pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Version, trace id, parent id and flags, and the dashes between them.
 const LENGTH: usize = 55;
@@ -24,8 +23,7 @@ impl fmt::Display for TraceId {
     }
 }
 
-/// What `traceparent` says, where there is exactly one and it is well formed. `tracestate` is not
-/// looked at.
+/// What `traceparent` says, where there is exactly one and it is well formed.
 pub(super) fn parent(headers: &HeaderMap) -> Option<SpanContext> {
     let mut said = headers.get_all(&TRACEPARENT).iter();
     let one = said.next()?;
@@ -33,16 +31,6 @@ pub(super) fn parent(headers: &HeaderMap) -> Option<SpanContext> {
         Some(_) => None,
         None => parse(one.as_bytes()),
     }
-}
-
-/// The caller's `tracestate` goes on with its trace; one that is malformed does not (§3.3.1.1).
-pub(super) fn state(headers: &HeaderMap) -> TraceState {
-    let values: Vec<&str> =
-        headers.get_all(&TRACESTATE).iter().filter_map(|value| value.to_str().ok()).collect();
-    if values.is_empty() {
-        return TraceState::NONE;
-    }
-    TraceState::from_str(&values.join(",")).unwrap_or(TraceState::NONE)
 }
 
 /// A later version may say more after a further dash (§4.3); version `ff` is none.

@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 use crate::net::{Client, Dial, Limits, RootsError};
 use crate::telemetry::settings::TraceSettings;
 
-pub use context::{TRACEPARENT, TRACESTATE, TraceId};
+pub use context::{TRACEPARENT, TraceId};
 pub use export::ExportCounts;
 use export::{Bridge, Counted, Gate, Way};
 pub use spans::{Attempt, Closing, Opening, SpanRef, Trace};

@@ -126,12 +126,7 @@ impl Trace {
         };
         let parent = match said {
             None => Context::new(),
-            Some(said) => {
-                let state = context::state(opening.headers);
-                let (trace, span) = (said.trace_id(), said.span_id());
-                let said = SpanContext::new(trace, span, said.trace_flags(), true, state);
-                Context::new().with_remote_span_context(said)
-            }
+            Some(said) => Context::new().with_remote_span_context(said),
         };
         let began = (SystemTime::now(), Instant::now());
         let method = shown_method(opening.method);
