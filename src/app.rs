@@ -25,7 +25,7 @@ use crate::net::{Dial, RootsError};
 use crate::proxy::{Custody, Neighbours, Plan, PlanError, Proxy};
 use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
 use crate::shape::{CallerRules, Key, Shaper, ShaperSettings, StateError, StatePlace};
-use crate::telemetry::{BudgetGauges, Gauges, Telemetry};
+use crate::telemetry::{BudgetGauges, Gauges, Telemetry, TracesError};
 use crate::upstream::Upstream;
 
 pub use inquiry::Inquiry;
@@ -54,6 +54,9 @@ pub enum StartError {
     /// The plan names what is not there.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Spans cannot be exported as configured.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// A port or socket is not to be had.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -75,6 +78,8 @@ pub struct Ways {
     pub upstream: Option<Dial>,
     /// To every Vault server.
     pub vault: Option<Dial>,
+    /// To the collector of spans.
+    pub collector: Option<Dial>,
 }
 
 /// The rooms, put together and without a port.
@@ -112,7 +117,7 @@ impl Rooms {
             Some(dial) => Upstream::over(dial, config.upstream.clone()),
             None => Upstream::new(config.upstream.clone())?,
         };
-        let telemetry = Telemetry::default();
+        let telemetry = Telemetry::start(&config.telemetry, ways.collector)?;
         let cache = Arc::new(Cache::new(config.cache.clone()));
         let plan =
             Plan::new(config.routes.clone(), &credentials, &shaper, &cache, &telemetry.metrics)?;
@@ -344,6 +349,7 @@ impl Gateway {
         // Before the ledger is closed: nothing may be sent that it does not know of.
         rooms.proxy.end_fetches().await;
         rooms.shaper.close();
+        rooms.telemetry.end().await;
     }
 
     /// Serves until SIGTERM or SIGINT, then drains; a second one ends at once. SIGHUP reads the

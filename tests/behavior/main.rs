@@ -38,5 +38,6 @@ mod shaping_keys;
 mod shaping_posts;
 mod shaping_priority;
 mod shaping_storm;
+mod traces;
 mod upstream;
 mod vault_trouble;
