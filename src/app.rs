@@ -33,8 +33,11 @@ use office::Office;
 use signals::Reread;
 pub use signals::Signals;
 
-/// How many connections the operators' port has, and the probes' port.
-const MOST_OPERATORS: usize = 32;
+/// How many connections the operators' port has: for 64 who watch the events, and for those who ask
+/// something meanwhile.
+const MOST_OPERATORS: usize = 96;
+/// How many the probes' port has.
+const MOST_PROBES: usize = 32;
 
 /// Why the gateway does not start. No port is open then.
 #[derive(Debug, thiserror::Error)]
@@ -302,7 +305,7 @@ impl Gateway {
         for certificates in &reread.certificates {
             kept.push(tokio::spawn(certificates.clone().keep(over.clone())));
         }
-        server.fit_descriptors();
+        server.fit_descriptors(MOST_OPERATORS + MOST_PROBES);
         let callers = Server::new(server.clone());
         let (front, ends) = (callers.clone(), draining.clone());
         let office = Office { rooms: rooms.clone(), callers: front, draining: ends, reread };
@@ -315,7 +318,7 @@ impl Gateway {
                     let admin = admin.clone();
                     async move { admin.answer(request, peer).await }
                 };
-                tokio::spawn(Server::new(for_operators(&server)).serve(
+                tokio::spawn(Server::new(for_operators(&server, role)).serve(
                     vec![bound],
                     answer,
                     over.clone(),
@@ -380,8 +383,12 @@ impl Gateway {
 /// The same server, for operators and for probes. Who may connect there is asked nothing, and must not
 /// have the file descriptors that callers and upstream need: a few places are shared out among all who
 /// come, and who was silent the longest makes room.
-fn for_operators(server: &ServerSettings) -> ServerSettings {
-    let max_connections = server.max_connections.min(MOST_OPERATORS);
+fn for_operators(server: &ServerSettings, role: Role) -> ServerSettings {
+    let most = match role {
+        Role::Operator => MOST_OPERATORS,
+        Role::Probe => MOST_PROBES,
+    };
+    let max_connections = server.max_connections.min(most);
     ServerSettings { drain_timeout: Duration::ZERO, max_connections, ..server.clone() }
 }
 
@@ -391,10 +398,12 @@ mod tests {
 
     #[test]
     fn operators_and_probes_take_few_of_the_descriptors() {
-        for (callers, operators) in [(1, 1), (32, 32), (10_000, 32)] {
+        for (callers, operators, probes) in [(1, 1, 1), (40, 40, 32), (10_000, 96, 32)] {
             let mut server = ServerSettings::new(Vec::new());
             server.max_connections = callers;
-            assert_eq!(for_operators(&server).max_connections, operators);
+            for (role, places) in [(Role::Operator, operators), (Role::Probe, probes)] {
+                assert_eq!(for_operators(&server, role).max_connections, places);
+            }
         }
     }
 }

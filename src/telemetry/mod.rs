@@ -17,7 +17,7 @@ use crate::net::Dial;
 
 pub use board::{Board, Ended};
 pub use labels::{CacheOutcome, Probe, Retry};
-pub use log::{BadFilter, log_filter, set_log, start_log};
+pub use log::{BadFilter, check_filter, log_filter, set_log, start_log};
 pub use metrics::{BudgetGauges, ExchangeFacts, Gauges, Metrics};
 pub use series::RouteSeries;
 pub use settings::{Format, TelemetrySettings, TraceSettings};
