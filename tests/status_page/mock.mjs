@@ -13,8 +13,8 @@ const digest = tag => {
   return `'sha256-${createHash('sha256').update(found[0][1]).digest('base64')}'`
 }
 export const policy = [
-  "default-src 'none'", `script-src ${digest('script')}`, `style-src ${digest('style')}`, "connect-src 'self'", "img-src 'self' data:",
-  "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'",
+  "default-src 'none'", `script-src ${digest('script')}`, `style-src ${digest('style')}`, "connect-src 'self'", "img-src data:",
+  "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'",
 ].join('; ')
 
 /** `play(name)` changes the scene at once; `cut()` ends all streams, `refuse(status)` answers no more of them. */
