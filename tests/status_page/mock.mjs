@@ -17,9 +17,10 @@ export const policy = [
   "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'",
 ].join('; ')
 
-/** `play(name)` changes the scene at once; `cut()` ends all streams, `refuse(status)` answers no more of them. */
-export const mock = async (first = 'idle', { pace = 1000, token = '' } = {}) => {
+/** Plays a scene, with an event each `pace` ms and the seconds that `time` gives. `play(name)` changes the scene at once; `cut()` ends all streams, `refuse(status)` answers no more of them. */
+export const mock = async (first = 'idle', { pace = 1000, token = '', time } = {}) => {
   const began = Date.now()
+  time ??= () => (Date.now() - began) / 1000
   const streams = new Set()
   const asked = []
   const answers = {
@@ -28,7 +29,7 @@ export const mock = async (first = 'idle', { pace = 1000, token = '' } = {}) => 
   }
   let scene = first
   let refused = 0
-  const event = () => `event: status\ndata: ${JSON.stringify(scenes[scene]((Date.now() - began) / 1000))}\n\n`
+  const event = () => `event: status\ndata: ${JSON.stringify(scenes[scene](time()))}\n\n`
   const server = createServer((request, answer) => {
     const { pathname } = new URL(request.url, 'http://x')
     asked.push(`${request.method} ${request.url}`)

@@ -92,7 +92,8 @@ export const scenes = {
   paused: t => {
     const held = cells(0, 61, mix).filter(one => one.ago_s > 28)
     const it = busy(t, { used: held.length, in_hand: 0, next_slot_s: null, paused: { by: 'operator', ends_in_s: 272 - (t % 270) }, cells: held, queue: queue([1, 4 + (t % 3)], [6, 22 + (t % 9)], [11, 47 + (t % 9)]) })
-    return it
+    const wait = { crawler: [11, 47 + (t % 9)], sync: [6, 22 + (t % 9)], dashboard: [1, 4 + (t % 3)] }
+    return { ...it, callers: people.map(one => (wait[one.caller] ? { ...one, waiting: wait[one.caller][0], oldest_s: wait[one.caller][1] } : one)) }
   },
   'paused until resumed': t => busy(t, { next_slot_s: null, paused: { by: 'operator', ends_in_s: null } }),
   '429 by Omni': t => busy(t, { next_slot_s: null, paused: { by: 'omni', ends_in_s: 12 - (t % 12) }, limited_within: 1, strict_for_now: true, profile: 'smooth' }),
@@ -111,6 +112,7 @@ export const scenes = {
   slow: t => ({ ...scenes.fine(t), routes: roads.map(it => ({ ...it, refused: 0, failed: 0, mean_wait_s: 0.2, mean_upstream_s: 38.4 })) }),
   budgets: t => ({
     ...busy(t),
+    callers: busy(t).callers.map(it => (it.caller === 'reports' ? { ...it, calls: 5610, sent: 5602, saved: 8, longest_wait_s: 3.1, seen_s: 0.1 } : it)),
     credentials: ['org', 'reports', 'trial'].map((credential, at) => ({ credential, state: 'ready', age_s: 3600 * (at + 2) })),
     budgets: [
       busy(t).budgets[0],

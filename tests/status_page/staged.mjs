@@ -40,6 +40,23 @@ export const staged = async ({ fact, must, tab, shot, within }) => {
     await page.context().close()
   })
 
+  await fact('a screen reader meets landmarks, one heading that answers, tables, and pictures in words', async () => {
+    served.play('busy')
+    const page = await tab()
+    await page.goto(served.url)
+    await page.waitForSelector('#callers')
+    const tree = await page.locator('body').ariaSnapshot()
+    for (const part of [
+      /^- banner:/m, /- navigation "What you can do":/, /- button "Pause…"/, /^- main:/m, /- heading "12 calls wait, the oldest \d+ s" \[level=1\]/, /- region "Budget omni":/, /- heading "omni" \[level=2\]/,
+      /img "58 of 60 taken: crawler 37, sync 13, dashboard 6, in hand 2, free 2"/, /img "539 calls let through in 15 minutes: 63 interactive, 231 normal and 245 batch\./, /- table "Who waits for a turn":/,
+      /- rowheader "batch"/, /- table "In the last 15 minutes":/, /- columnheader "Longest wait"/, /- rowheader "crawler"/, /- button "Copy the trace id 4bf92f3577b34da6a3ce929d0e0e4736"/, /^- contentinfo:/m,
+    ]) must(part.test(tree), `${part} is not in the tree`)
+    await page.setViewportSize({ width: 390, height: 844 })
+    const narrow = await page.locator('section[aria-labelledby=callers]').ariaSnapshot()
+    for (const part of [/- table "In the last 15 minutes":/, /- rowheader "crawler"/, /cell "Calls 377"/]) must(part.test(narrow), `${part} is not in the tree of a phone: ${narrow.slice(0, 400)}`)
+    await page.context().close()
+  })
+
   await fact('markup in any string is shown as text', async () => {
     const page = await tab()
     served.play('hostile')
@@ -58,7 +75,7 @@ export const staged = async ({ fact, must, tab, shot, within }) => {
   })
 
   await fact('the time to the next turn runs smoothly between events', async () => {
-    const slow = await mock('busy', { pace: 60000 })
+    const slow = await mock('busy', { pace: 60000, time: () => 0.02 })
     const page = await tab()
     await page.goto(slow.url)
     await page.waitForSelector('.budget .number b span')
@@ -74,7 +91,7 @@ export const staged = async ({ fact, must, tab, shot, within }) => {
   })
 
   await fact('who asks for less motion gets figures that change once a second', async () => {
-    const slow = await mock('busy', { pace: 60000 })
+    const slow = await mock('busy', { pace: 60000, time: () => 0.02 })
     const page = await tab({ reducedMotion: 'reduce' })
     await page.goto(slow.url)
     await page.waitForSelector('.budget .number b span')
@@ -215,6 +232,20 @@ export const staged = async ({ fact, must, tab, shot, within }) => {
       await page.waitForSelector('#facts > *')
       await page.waitForTimeout(700)
       await shot(page, name, whole)
+      await page.context().close()
+    })
+  }
+
+  for (const [name, scene, colorScheme] of [['readme-busy', 'busy', 'light'], ['readme-paused', 'paused', 'dark']]) {
+    await fact(`picture: ${name}`, async () => {
+      served.play(scene)
+      const page = await tab({ colorScheme, viewport: { width: 1280, height: 2000 } })
+      await page.goto(served.url)
+      await page.waitForSelector('#callers')
+      await page.waitForTimeout(1300)
+      const height = await page.evaluate(() => Math.ceil(document.querySelector('section[aria-labelledby=callers]').getBoundingClientRect().bottom) + 12)
+      await page.setViewportSize({ width: 1280, height })
+      await shot(page, name)
       await page.context().close()
     })
   }
