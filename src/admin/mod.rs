@@ -1,5 +1,6 @@
 //! What operators ask: is it alive, is it ready, what does it count; and what they tell it to do.
 
+mod exposition;
 mod purge;
 mod rules;
 pub mod status;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use crate::base::{Body, BudgetId, CredentialId, Peer, RouteId};
 use crate::caller::TokenDigest;
 use crate::route::{BadTarget, Target};
-use crate::telemetry::BadFilter;
+use crate::telemetry::{BadFilter, Exposition};
 
 pub use rules::Rules;
 pub use status::Status;
@@ -158,8 +159,8 @@ pub trait Desk: Send + Sync + 'static {
     /// Whether calls would be served.
     fn readiness(&self) -> Readiness;
 
-    /// The metrics in the OpenMetrics text format.
-    fn metrics(&self) -> String;
+    /// The metrics in this text format.
+    fn metrics(&self, form: Exposition) -> String;
 
     /// Looks at every secret's place again.
     fn reload(&self) -> BoxFuture<'static, ()>;
@@ -267,7 +268,7 @@ impl Admin {
         match page {
             Page::Live => answer(StatusCode::OK, "text/plain; charset=utf-8", "alive\n".to_owned()),
             Page::Ready => ready(&self.desk.readiness()),
-            Page::Metrics => answer(StatusCode::OK, OPEN_METRICS, self.desk.metrics()),
+            Page::Metrics => exposition::metrics(request.headers(), &*self.desk),
             Page::Reload => {
                 self.desk.reload().await;
                 let credentials = self.desk.readiness().credentials;
@@ -288,8 +289,6 @@ fn closing(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
-
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 enum Page {
     Live,
