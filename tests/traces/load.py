@@ -15,7 +15,7 @@ ASK = b"GET /api/v1/documents HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 class Connection(asyncio.Protocol):
     def __init__(self, ended):
-        self.ended, self.held, self.since, self.open = ended, b"", 0.0, True
+        self.ended, self.held, self.since, self.open, self.why = ended, b"", 0.0, True, ""
 
     def connection_made(self, transport):
         self.transport = transport
@@ -32,11 +32,11 @@ class Connection(asyncio.Protocol):
         head = self.held[:at].lower()
         length = int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
         if len(self.held) >= at + 4 + length:
-            good, self.held = self.held.startswith(b"HTTP/1.1 200"), b""
+            good, self.why, self.held = self.held.startswith(b"HTTP/1.1 200"), self.held[:400].decode("latin1"), b""
             self.ended(self, good)
 
-    def connection_lost(self, _):
-        self.open = False
+    def connection_lost(self, error):
+        self.open, self.why = False, f"the connection ended: {error!r}"
         self.ended(self, None)
 
 
@@ -53,7 +53,7 @@ class Load:
         return pool[:count]
 
     async def steady(self, port, rate, seconds):
-        loop, took, failed = asyncio.get_running_loop(), [], 0
+        took, failed, why = [], 0, []
         free, late = await self.free(port, 16), []
         total, done = int(rate * seconds), asyncio.Event()
 
@@ -65,6 +65,7 @@ class Load:
                 took.append(time.perf_counter() - one.since)
             else:
                 failed += 1
+                why.append(one.why)
             one.since = 0.0
             if len(took) + failed >= total:
                 done.set()
@@ -85,12 +86,13 @@ class Load:
         try:
             await asyncio.wait_for(done.wait(), 10)
         except TimeoutError:
-            failed += total - len(took) - failed
+            why.append(f"{total - len(took) - failed} have no answer")
+            failed = total - len(took)
         took.sort()
-        return {"made": len(took), "failed": failed, "took": [round(one * 1e6) for one in took]}
+        return {"made": len(took), "failed": failed, "took": [round(one * 1e6) for one in took], "why": why[:3]}
 
     async def flood(self, port, count, seconds):
-        made = failed = 0
+        made, failed, why = 0, 0, []
         end = time.perf_counter() + seconds
         under_way, done = set(), asyncio.Event()
 
@@ -99,6 +101,8 @@ class Load:
             if one not in under_way:
                 return
             made, failed = made + bool(good), failed + (not good)
+            if not good:
+                why.append(one.why)
             if good is not None and time.perf_counter() < end:
                 one.ask(1.0)
                 return
@@ -114,7 +118,8 @@ class Load:
             await asyncio.wait_for(done.wait(), seconds + 10)
         except TimeoutError:
             failed += len(under_way)
-        return {"made": made, "failed": failed}
+            why.append(f"{len(under_way)} have no answer")
+        return {"made": made, "failed": failed, "why": why[:3]}
 
 
 async def main():

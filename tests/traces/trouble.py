@@ -58,7 +58,7 @@ class Program:
 
 class Arm:
     def __init__(self, name):
-        self.name, self.receiver, self.failed = name, None, 0
+        self.name, self.receiver, self.failed, self.why = name, None, 0, []
         self.took, self.marks, self.calls, self.cpu = [], [], [], []
 
     async def start(self, work, omnigate, origin, sample):
@@ -78,7 +78,7 @@ class Arm:
         self.marks.append(self.gateway.cpu())
         said = await load.order(f"steady {self.gateway.port} {RATE} {SECONDS}")
         self.calls.append(said["made"])
-        self.failed += said["failed"]
+        self.failed, self.why = self.failed + said["failed"], self.why + said["why"]
         self.took.append(said["took"])
 
     def ended(self):
@@ -97,7 +97,7 @@ class Arm:
         for _ in range(2):
             said = await load.order(f"flood {self.gateway.port} {FLOOD_CONNECTIONS} {FLOOD_SECONDS}")
             self.flooded.append(said["made"])
-            self.failed += said["failed"]
+            self.failed, self.why = self.failed + said["failed"], self.why + said["why"]
             self.after.append(self.gateway.memory())
         page = await self.gateway.page("/metrics")
         self.metrics = [line for line in page.splitlines() if line.startswith("omnigate_otlp")]
@@ -145,7 +145,7 @@ def judged(arms, sample):
         must(more <= CPU_SHARE + control, f"{name}: a call takes {more:+.1%} CPU beside {beside.name}; the two that do not trace differ by {control:.1%}")
         p99 = statistics.median(arm.p99)
         must(p99 <= worst, f"{name}: p99 {p99 / 1e3:.2f} ms; of the two that do not trace at most {worst / 1e3:.2f}")
-        must(arm.failed == 0, f"{name}: {arm.failed} calls failed")
+        must(arm.failed == 0, f"{name}: {arm.failed} calls failed: {arm.why[:3]}")
         must(lost(arm) > 0, f"{name}: no span is said to be lost: {arm.status}")
         must(any(float(line.rsplit(' ', 1)[1]) > 0 for line in arm.metrics), f"{name}: nothing is counted: {arm.metrics}")
         must(arm.status.get("state") == "failing" or name == "slow", f"{name}: status.json calls the export {arm.status.get('state')}")
