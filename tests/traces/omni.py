@@ -22,11 +22,12 @@ class Call:
 
 
 class Omni:
-    """`refuse`: so many of the next calls; `fail`: the next call gets this status; `hold`: paths with this
-    word are answered when `go` is set."""
+    """`refuse`: so many of the next calls; `fail`: the next call gets this status; `cut`: the next answer ends in
+    its middle; `says`: the next answer's id; `hold`: paths with this word are answered when `go` is set."""
 
     def __init__(self, notes=True):
         self.calls, self.refuse, self.fail, self.hold = [], 0, None, None
+        self.cut, self.says = False, None
         self.go = asyncio.Event()
         self.notes, self.count = notes, 0
 
@@ -72,11 +73,16 @@ class Omni:
         if named.get("authorization") != f"Bearer {KEY}":
             status = 403
         body = json.dumps({"records": [], "pageInfo": {"hasNextPage": False}} if status == 200 else {"detail": "No", "status": status}).encode()
-        call.status, call.trace_id = status, TRACE_ID.format(self.count)
+        call.status, call.trace_id = status, self.says or TRACE_ID.format(self.count)
+        self.says = None
         writer.write(b"HTTP/1.1 %d Said\r\nContent-Type: application/json; charset=utf-8\r\nCache-Control: no-cache, no-store\r\n" % status)
-        writer.write(f"x-trace-id: {call.trace_id}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        cut, self.cut = self.cut, False
+        writer.write(f"x-trace-id: {call.trace_id}\r\nContent-Length: {len(body) + 1000 * cut}\r\n\r\n".encode())
         writer.write(b"" if method == "HEAD" else body)
         await writer.drain()
+        if cut:
+            await asyncio.sleep(0.1)
+            raise EOFError
 
 
 async def main():
