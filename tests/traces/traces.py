@@ -19,6 +19,7 @@ from pathlib import Path
 import omni as omnis
 import semconv
 from gateway import Gateway, begun, call, clean_environment, ours, theirs
+from spans import Span
 
 # Spans leave soon, so that nobody has to wait for them.
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
@@ -153,6 +154,31 @@ def leaks(stage, what, more=()):
         if word and word in text:
             at = text.index(word)
             must(False, f"{what}: {word!r} is in what was exported: …{text[max(0, at - 80) : at + 80]}…")
+
+
+@fact
+async def the_check_itself_sees_what_is_wrong(stage):
+    def span(kind="SERVER", name="GET /x/{id}", status="UNSET", message="", without=(), **more):
+        said = {"http.request.method": ("string", "GET"), "http.route": ("string", "/x/{id}"), "url.path": ("string", "/x/1"), "url.scheme": ("string", "http"),
+                "http.response.status_code": ("int", 200)}  # fmt: skip
+        if kind == "CLIENT":
+            said = {"http.request.method": ("string", "GET"), "url.full": ("string", "http://a/x"), "server.address": ("string", "a"), "server.port": ("int", 80),
+                    "http.response.status_code": ("int", 200)}  # fmt: skip
+        said |= {one.replace("__", "."): value for one, value in more.items()}
+        said = {one: value for one, value in said.items() if one not in without}
+        return Span(name, "1" * 32, "1" * 16, "", kind, 1, 2, status, message, said, {"service.name": ("string", "omnigate")}, {"name": "omnigate"})
+
+    for good in (span(), span("CLIENT", "GET"), span("INTERNAL", "omnigate.queue", omnigate__queue__wait=("double", 1.0)), span(http__response__status_code=("int", 404))):
+        must(not semconv.of_span(good), f"what is right is called wrong: {semconv.of_span(good)}")
+    for wrong in (
+        span(http__response__status_code=("string", "200")), span(url__pth=("string", "/")), span(name="GET /x/1"), span(without=["url.scheme"]),
+        span(http__response__status_code=("int", 500)), span(http__response__status_code=("int", 500), error__type=("string", "500")),
+        span(status="ERROR"), span(status="OK"), span(error__type=("string", "cancelled")), span(http__request__method=("string", "get"), name="get /x/{id}"),
+        span(http__request__resend_count=("int", 1)), span(url__full=("string", "http://a/")), span("CLIENT", "GET /x/1"), span("CLIENT", "GET", http__response__status_code=("int", 404)),
+        span("CLIENT", "GET", without=["server.port"]), span("CLIENT", "GET", http__request__resend_count=("int", 0)), span("CLIENT", "GET", url__full=("string", "http://u:p@a/")),
+        span("INTERNAL", "omnigate.queue", wait=("double", 1.0)), span("PRODUCER"),
+    ):  # fmt: skip
+        must(semconv.of_span(wrong), f"what is wrong is not seen: {wrong.kind} {wrong.name} {wrong.status} {wrong.attributes}")
 
 
 @fact
