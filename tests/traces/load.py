@@ -81,8 +81,9 @@ class Load:
             at = begun + number / rate
             if (left := at - time.perf_counter()) > 0:
                 await asyncio.sleep(left)
-            # Counted from when it was due, not from when a connection was free.
-            free.pop().ask(at) if free else late.append(at)
+            # Counted from when it was due, not from when a connection was free; each in its turn, lest the
+            # gateway ends one that was not used for a minute.
+            free.pop(0).ask(at) if free else late.append(at)
         try:
             await asyncio.wait_for(done.wait(), 10)
         except TimeoutError:

@@ -512,6 +512,8 @@ async def a_caller_who_leaves_ends_its_spans(stage):
         spans = await stage.arrived(asked, "the span of a caller who left Omni's answer")
         client = only(spans, "CLIENT", "a caller who left Omni's answer")
         must(client and "http.response.status_code" not in client.attributes, "a client span without an answer has a status code")
+        # Ended on purpose is no error (HTTP spans, Status).
+        must(client and client.status == "UNSET" and client.get("error.type") is None, f"a call that was given up is called an error: {client and (client.status, client.get('error.type'))}")
         note(f"left while Omni thinks: client {client and (client.status, client.get('error.type'))}, server {[(s.status, s.get('error.type')) for s in spans if s.kind == 'SERVER']}")
         kept(spans, "a caller who left Omni's answer")
         nested(spans, "a caller who left Omni's answer")
@@ -576,6 +578,8 @@ async def failures_are_told_as_the_registry_says(stage):
         await asyncio.sleep(0.5)
         spans = stage.of(caller)
         clients = [span for span in spans if span.kind == "CLIENT"]
+        # It may have taken seconds to find out: whose they were is what a trace is for.
+        must(clients, "Omni is gone: no attempt has a client span")
         for client in clients:
             must(client.status == "ERROR" and client.get("error.type"), f"Omni is gone: client {client.status}, {client.get('error.type')}")
             must("http.response.status_code" not in client.attributes, "Omni is gone: a client span has a status code")
@@ -654,9 +658,11 @@ async def the_variables_say_where_to_and_who(stage):
             _, child = await whether_spans_come(stage)
             paths = {line["path"] for line in stage.receiver.requests()}
             must(child and paths == {expected}, f"{name}={path or 'no path'}: {len(child)} came, asked for {paths}")
-    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "api-key=secret%20one,x-other=2", "OTEL_EXPORTER_OTLP_TRACES_HEADERS": ""}
+    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "api-key=secret%20one,x-other=2"}
     for env, expected in (
         (headers, {"api-key": "secret one", "x-other": "2"}),
+        # An empty one is none.
+        (headers | {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": ""}, {"api-key": "secret one"}),
         (headers | {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "api-key=for-traces"}, {"api-key": "for-traces"}),
     ):
         async with stage.set(env, receiver=ours()):
@@ -712,10 +718,11 @@ async def the_variables_of_the_batch_count(stage):
             failed = await lost(stage.gateway)
             must(failed > 0, f"{name}=300: after 1.5 s in a black hole nothing is counted as lost")
     # What cannot be read is said, and changes nothing.
-    async with stage.set({"OTEL_EXPORTER_OTLP_TIMEOUT": "soon", "OTEL_BSP_MAX_QUEUE_SIZE": "-1", "OTEL_TRACES_SAMPLER": "some"}):
+    async with stage.set({"OTEL_EXPORTER_OTLP_TIMEOUT": "soon", "OTEL_BSP_MAX_QUEUE_SIZE": "-1", "OTEL_TRACES_SAMPLER": "some"}, sample="none"):
         _, child = await whether_spans_come(stage)
         must(child, "with variables that cannot be read, nothing comes")
-        note(f"variables that cannot be read: the log names {[name for name in ('OTEL_EXPORTER_OTLP_TIMEOUT', 'OTEL_BSP_MAX_QUEUE_SIZE', 'OTEL_TRACES_SAMPLER') if name in stage.gateway.said()]}")
+        silent = [name for name in ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_TRACES_SAMPLER") if name not in stage.gateway.said()]
+        must(not silent, f"variables that cannot be read, and nobody is told: {silent}")
 
 
 async def lost(gateway):
