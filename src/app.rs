@@ -1,5 +1,6 @@
 //! Settings to a running gateway: the one place where the rooms are put together.
 
+mod gauges;
 mod inquiry;
 mod office;
 mod signals;
@@ -25,7 +26,7 @@ use crate::net::{Dial, RootsError};
 use crate::proxy::{Custody, Neighbours, Plan, PlanError, Proxy};
 use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
 use crate::shape::{CallerRules, Key, Shaper, ShaperSettings, StateError, StatePlace};
-use crate::telemetry::{BudgetGauges, Gauges, Telemetry};
+use crate::telemetry::{Telemetry, TracesError};
 use crate::upstream::Upstream;
 
 pub use inquiry::Inquiry;
@@ -33,8 +34,11 @@ use office::{Named, Office};
 use signals::Reread;
 pub use signals::Signals;
 
-/// How many connections the operators' port has, and the probes' port.
-const MOST_OPERATORS: usize = 32;
+/// How many connections the operators' port has: for 64 who watch the events, and for those who ask
+/// something meanwhile.
+const MOST_OPERATORS: usize = 96;
+/// How many the probes' port has.
+const MOST_PROBES: usize = 32;
 
 /// Why the gateway does not start. No port is open then.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,9 @@ pub enum StartError {
     /// The plan names what is not there.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Spans cannot be exported as configured.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// A port or socket is not to be had.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -72,6 +79,8 @@ pub struct Ways {
     pub upstream: Option<Dial>,
     /// To every Vault server.
     pub vault: Option<Dial>,
+    /// To the collector of spans.
+    pub collector: Option<Dial>,
 }
 
 /// The rooms, put together and without a port.
@@ -110,7 +119,7 @@ impl Rooms {
             Some(dial) => Upstream::over(dial, config.upstream.clone()),
             None => Upstream::new(config.upstream.clone())?,
         };
-        let telemetry = Telemetry::default();
+        let telemetry = Telemetry::start(&config.telemetry, ways.collector)?;
         let cache = Arc::new(Cache::new(config.cache.clone()));
         let plan =
             Plan::new(config.routes.clone(), &credentials, &shaper, &cache, &telemetry.metrics)?;
@@ -149,7 +158,8 @@ impl Rooms {
     /// What operators see and do, while `callers` serves them.
     pub fn desk(&self, callers: Server) -> impl Desk + use<> {
         let reread = Reread { credentials: self.credentials.clone(), certificates: Vec::new() };
-        Office { rooms: self.clone(), callers, draining: Arc::default(), reread }
+        let (draining, certified) = (Arc::default(), Vec::new());
+        Office { rooms: self.clone(), callers, draining, reread, certified }
     }
 
     /// Keeps the keys as they should be, until `stop`; meant to be spawned.
@@ -165,33 +175,6 @@ impl Rooms {
             State::Ready { .. } | State::Stale { .. } | State::Rejected { .. } => None,
         });
         missing.collect()
-    }
-
-    /// What metrics read off the rooms.
-    fn gauges(&self, connections: usize) -> Gauges {
-        Gauges {
-            budgets: self
-                .shaper
-                .snapshots()
-                .into_iter()
-                .map(|budget| BudgetGauges {
-                    id: budget.id,
-                    key: budget.key,
-                    used: budget.used,
-                    limit: budget.limit,
-                    queued: budget.queued,
-                    paused: budget.paused.is_some(),
-                })
-                .collect(),
-            credentials: self
-                .credentials
-                .iter()
-                .map(|one| (one.id().clone(), one.state().as_str(), one.age()))
-                .collect(),
-            connections,
-            cache_bytes: self.cache.bytes(),
-            cache_entries: self.cache.entries(),
-        }
     }
 }
 
@@ -305,10 +288,12 @@ impl Gateway {
         for certificates in &reread.certificates {
             kept.push(tokio::spawn(certificates.clone().keep(over.clone())));
         }
-        server.fit_descriptors();
+        server.fit_descriptors(MOST_OPERATORS + MOST_PROBES);
         let callers = Server::new(server.clone());
         let (front, ends) = (callers.clone(), draining.clone());
-        let office = Office { rooms: rooms.clone(), callers: front, draining: ends, reread };
+        let certified = gauges::certified(&bound);
+        let office =
+            Office { rooms: rooms.clone(), callers: front, draining: ends, reread, certified };
         let office = Arc::new(office);
         let operators: Vec<_> = admin
             .into_iter()
@@ -318,7 +303,7 @@ impl Gateway {
                     let admin = admin.clone();
                     async move { admin.answer(request, peer).await }
                 };
-                tokio::spawn(Server::new(for_operators(&server)).serve(
+                tokio::spawn(Server::new(for_operators(&server, role)).serve(
                     vec![bound],
                     answer,
                     over.clone(),
@@ -349,6 +334,7 @@ impl Gateway {
         // Before the ledger is closed: nothing may be sent that it does not know of.
         rooms.proxy.end_fetches().await;
         rooms.shaper.close();
+        rooms.telemetry.end().await;
     }
 
     /// Serves until SIGTERM or SIGINT, then drains; a second one ends at once. SIGHUP reads the
@@ -382,8 +368,12 @@ impl Gateway {
 /// The same server, for operators and for probes. Who may connect there is asked nothing, and must not
 /// have the file descriptors that callers and upstream need: a few places are shared out among all who
 /// come, and who was silent the longest makes room.
-fn for_operators(server: &ServerSettings) -> ServerSettings {
-    let max_connections = server.max_connections.min(MOST_OPERATORS);
+fn for_operators(server: &ServerSettings, role: Role) -> ServerSettings {
+    let most = match role {
+        Role::Operator => MOST_OPERATORS,
+        Role::Probe => MOST_PROBES,
+    };
+    let max_connections = server.max_connections.min(most);
     ServerSettings { drain_timeout: Duration::ZERO, max_connections, ..server.clone() }
 }
 
@@ -393,10 +383,12 @@ mod tests {
 
     #[test]
     fn operators_and_probes_take_few_of_the_descriptors() {
-        for (callers, operators) in [(1, 1), (32, 32), (10_000, 32)] {
+        for (callers, operators, probes) in [(1, 1, 1), (40, 40, 32), (10_000, 96, 32)] {
             let mut server = ServerSettings::new(Vec::new());
             server.max_connections = callers;
-            assert_eq!(for_operators(&server).max_connections, operators);
+            for (role, places) in [(Role::Operator, operators), (Role::Probe, probes)] {
+                assert_eq!(for_operators(&server, role).max_connections, places);
+            }
         }
     }
 }

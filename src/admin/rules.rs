@@ -13,23 +13,23 @@ use crate::route::Target;
 pub struct Rules {
     /// By which names it may be called, besides loopback names and its own address.
     pub hosts: Hosts,
-    /// The token that every request shows, but for `/livez` and `/readyz`. Without one, only those on
-    /// this machine are answered.
+    /// The token that every request shows, but for pages that are open. Without one, only those on this
+    /// machine are answered.
     pub token: Option<TokenDigest>,
 }
 
 impl Rules {
-    /// Whether an operator asks.
+    /// Whether an operator asks, or somebody for a page that is open.
     pub(super) fn let_in(
         &self,
         target: &Target,
         headers: &HeaderMap,
         peer: &Peer,
+        is_open: bool,
     ) -> Result<(), Refused> {
         caller::check(&self.hosts, target.authority(), peer, headers, Pages::Ours)?;
-        let is_probe = matches!(target.path().as_str(), "/livez" | "/readyz");
         match &self.token {
-            Some(token) if !is_probe && !token.is_shown_by(headers) => Err(Refused::Token),
+            Some(token) if !is_open && !token.is_shown_by(headers) => Err(Refused::Token),
             None if !is_here(&peer.remote) => Err(Refused::Elsewhere),
             Some(_) | None => Ok(()),
         }

@@ -1,18 +1,34 @@
 //! What the listeners answer, and to whom.
 
+mod steering;
+mod watching;
+
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use http::header::WWW_AUTHENTICATE;
+use futures_util::future::BoxFuture;
+use http::Method;
+use http::header::{CACHE_CONTROL, CONNECTION, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http_body_util::BodyExt;
 
+use super::status::{BudgetStatus, PauseStatus};
 use super::*;
-use crate::base::Remote;
+use crate::base::{BudgetId, CredentialId, Remote, RouteId};
+use crate::caller::TokenDigest;
+use crate::telemetry::{self, BadFilter};
 
+#[derive(Default)]
 struct Told {
     reasons: Vec<Reason>,
     reloads: AtomicUsize,
     purges: Mutex<Vec<Option<RouteId>>>,
+    /// How often the facts were asked for.
+    looks: AtomicUsize,
+    /// Pauses by hand, of the one budget or of everything.
+    pauses: Mutex<Vec<(Option<BudgetId>, Option<Duration>)>>,
+    log: Mutex<Option<String>>,
 }
 
 impl Desk for Told {
@@ -26,8 +42,8 @@ impl Desk for Told {
         Readiness { reasons: self.reasons.clone(), credentials: vec![view] }
     }
 
-    fn metrics(&self) -> String {
-        "# EOF\n".to_owned()
+    fn metrics(&self, form: telemetry::Exposition) -> String {
+        format!("# {form:?}\n")
     }
 
     fn reload(&self) -> BoxFuture<'static, ()> {
@@ -55,29 +71,58 @@ impl Desk for Told {
         Ok(Purged { entries: route.map(|_| 12) })
     }
 
-    fn status(&self) -> Status {
-        Status { readiness: self.readiness().into(), ..Status::default() }
+    fn views(&self) -> telemetry::Viewer {
+        telemetry::Metrics::new().views()
     }
 
-    fn pause(&self, _: Option<&BudgetId>, _: Option<Duration>) -> Result<(), NoSuchBudget> {
+    fn status(&self) -> Status {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        let of = |(_, time): &(_, Option<Duration>)| PauseStatus {
+            by: "operator",
+            ends_in_s: time.map(|time| time.as_secs_f64()),
+        };
+        let paused = self.pauses.lock().unwrap().last().map(of);
+        let omni = BudgetStatus { budget: "omni".to_owned(), paused, ..BudgetStatus::default() };
+        Status {
+            readiness: self.readiness().into(),
+            log: self.log_filter(),
+            budgets: vec![omni],
+            ..Status::default()
+        }
+    }
+
+    fn pause(&self, budget: Option<&BudgetId>, time: Option<Duration>) -> Result<(), NoSuchBudget> {
+        known(budget)?;
+        self.pauses.lock().unwrap().push((budget.cloned(), time));
         Ok(())
     }
 
-    fn resume(&self, _: Option<&BudgetId>) -> Result<(), NoSuchBudget> {
+    fn resume(&self, budget: Option<&BudgetId>) -> Result<(), NoSuchBudget> {
+        known(budget)?;
+        self.pauses.lock().unwrap().clear();
         Ok(())
     }
 
     fn log_filter(&self) -> String {
-        "info".to_owned()
+        self.log.lock().unwrap().clone().unwrap_or_else(|| "info".to_owned())
     }
 
-    fn set_log(&self, _: Option<&str>) -> Result<String, BadFilter> {
-        Ok("info".to_owned())
+    fn set_log(&self, filter: Option<&str>) -> Result<String, BadFilter> {
+        filter.map_or(Ok(()), telemetry::check_filter)?;
+        *self.log.lock().unwrap() = filter.map(str::to_owned);
+        Ok(self.log_filter())
     }
 }
 
+fn known(budget: Option<&BudgetId>) -> Result<(), NoSuchBudget> {
+    if budget.is_some_and(|budget| budget.as_str() != "omni") {
+        return Err(NoSuchBudget { known: ["omni", "spare"].map(BudgetId::new).to_vec() });
+    }
+    Ok(())
+}
+
 fn told(reasons: Vec<Reason>) -> Arc<Told> {
-    Arc::new(Told { reasons, reloads: AtomicUsize::new(0), purges: Mutex::default() })
+    Arc::new(Told { reasons, ..Told::default() })
 }
 
 fn admin(role: Role, reasons: Vec<Reason>) -> Admin {
@@ -106,6 +151,21 @@ async fn ask(admin: &Admin, request: Request<Body>) -> (u16, String) {
 }
 
 #[tokio::test]
+async fn metrics_come_in_the_form_that_was_asked_for_and_say_so() {
+    let admin = admin(Role::Probe, Vec::new());
+    let open = "application/openmetrics-text";
+    for (accept, media, text) in [
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8", "# Classic\n"),
+        (open, "application/openmetrics-text; version=1.0.0; charset=utf-8", "# OpenMetrics\n"),
+    ] {
+        let response = admin.answer(get("/metrics", &[("accept", accept)]), Peer::pipe()).await;
+        assert_eq!(response.headers()["content-type"], media);
+        assert_eq!(response.headers()["vary"], "accept");
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), text);
+    }
+}
+
+#[tokio::test]
 async fn a_gateway_that_cannot_serve_is_alive_and_not_ready() {
     let missing = Reason::CredentialMissing(CredentialId::new("org"));
     let admin = admin(Role::Operator, vec![missing]);
@@ -114,8 +174,8 @@ async fn a_gateway_that_cannot_serve_is_alive_and_not_ready() {
     let (status, body) = ask(&admin, get("/readyz", &local)).await;
     assert_eq!(status, 503);
     assert!(body.contains("credential-missing") && body.contains("org"), "{body}");
-    assert_eq!(ask(&admin, get("/metrics", &local)).await, (200, "# EOF\n".to_owned()));
-    assert_eq!(ask(&admin, get("/", &local)).await.0, 404);
+    assert_eq!(ask(&admin, get("/metrics", &local)).await, (200, "# Classic\n".to_owned()));
+    assert_eq!(ask(&admin, get("/status", &local)).await.0, 404);
 }
 
 #[tokio::test]
@@ -242,13 +302,39 @@ fn with_token() -> (Admin, Arc<Told>) {
     (Admin::new(Role::Operator, Rules { token, ..Rules::default() }, told.clone()), told)
 }
 
+/// What only operators get; some are none of ours, and nobody is told which.
+const CLOSED: [&str; 15] = [
+    "/metrics",
+    "/-/reload",
+    "/-/cache/purge",
+    "/-/credentials/org/test",
+    "/-/status.json",
+    "/-/events",
+    "/-/pause",
+    "/-/resume",
+    "/-/log?filter=trace",
+    "/x",
+    "/-/credentials/../../livez/test",
+    "/%6civez/../-/pause",
+    "/./",
+    "/-/events/../..",
+    "/-/",
+];
+
 #[tokio::test]
 async fn where_there_is_a_token_only_who_shows_it_gets_more_than_a_sign_of_life() {
     let (admin, told) = with_token();
     let local = ("host", "127.0.0.1:6663");
-    for page in ["/livez", "/readyz"] {
+    for page in ["/livez", "/readyz", "/"] {
         assert_eq!(ask(&admin, get(page, &[local])).await.0, 200, "{page}");
+        assert_eq!(ask(&admin, post(page, &[local])).await.0, 405, "{page}");
     }
+    // The page is the same for everybody; what it shows comes from elsewhere.
+    let front = |admin: &Admin| {
+        let admin = admin.clone();
+        async move { ask(&admin, get("/", &[local])).await }
+    };
+    assert_eq!(front(&admin).await, front(&self::admin(Role::Operator, Vec::new())).await);
     let right = ("authorization", "Bearer of-operators");
     for shows in [
         &[local][..],
@@ -260,18 +346,23 @@ async fn where_there_is_a_token_only_who_shows_it_gets_more_than_a_sign_of_life(
         &[local, ("x-omnigate-token", "of-operators")],
         &[local, right, right],
     ] {
-        for path in
-            ["/metrics", "/-/reload", "/-/cache/purge", "/-/credentials/org/test", "/", "/x"]
-        {
+        for path in CLOSED {
             for request in [get(path, shows), post(path, shows)] {
                 let response = admin.answer(request, Peer::pipe()).await;
+                // Some are no targets at all.
+                if response.status() == 400 && path.contains("./") {
+                    continue;
+                }
                 assert_eq!(response.status(), 401, "{path} {shows:?}");
                 assert!(response.headers()[WWW_AUTHENTICATE].as_bytes().starts_with(b"Bearer "));
             }
         }
     }
     assert_eq!(told.reloads.load(Ordering::Relaxed), 0);
+    assert_eq!(told.looks.load(Ordering::Relaxed), 0);
     assert_eq!(*told.purges.lock().unwrap(), []);
+    assert_eq!(*told.pauses.lock().unwrap(), []);
+    assert_eq!(*told.log.lock().unwrap(), None);
     assert_eq!(ask(&admin, get("/metrics", &[local, right])).await.0, 200);
     assert_eq!(ask(&admin, post("/-/reload", &[local, right])).await.0, 200);
     // A token does not open the door to web pages.
@@ -316,8 +407,7 @@ async fn a_body_is_neither_read_nor_obeyed() {
     let local = [("host", "127.0.0.1:6663")];
     for role in [Role::Operator, Role::Probe] {
         let admin = Admin::new(role, Rules::default(), told.clone());
-        let all = ["/-/reload", "/-/cache/purge", "/-/credentials/org/test", "/livez", "/metrics"];
-        for path in all {
+        for path in CLOSED.into_iter().chain(["/", "/livez"]) {
             for request in [post(path, &local), get(path, &local)] {
                 let request = request.map(|_| Body::boxed(Endless));
                 let response = admin.answer(request, Peer::pipe()).await;
@@ -340,7 +430,7 @@ async fn no_answer_is_kept_or_guessed_at_or_shared() {
     let local = [("host", "127.0.0.1:6663")];
     let foreign = [("host", "evil.example"), ("origin", "https://evil.example")];
     for role in [Role::Operator, Role::Probe] {
-        for path in ["/livez", "/readyz", "/metrics", "/", "/-/reload", "//"] {
+        for path in ["/livez", "/readyz", "/", "//"].into_iter().chain(CLOSED) {
             for fields in [&local[..], &foreign] {
                 for request in [get(path, fields), post(path, fields)] {
                     let response = admin(role, Vec::new()).answer(request, Peer::pipe()).await;

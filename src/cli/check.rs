@@ -3,10 +3,12 @@
 use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::cli::online::{Asker, Verdict};
 use crate::cli::{CONFIG, OK, UNAVAILABLE, block_on};
 use crate::config::{self, Config, Report};
+use crate::telemetry::{ExportCounts, TraceSettings, Traces};
 
 /// A key is not as it should be.
 const WRONG: u8 = 1;
@@ -24,6 +26,9 @@ pub struct CheckArgs {
     /// one request a key, charged to its budget; exits 1 if a key is not as it should be.
     #[arg(long)]
     pub online: bool,
+    /// Also send one span to the collector, and say whether it took it; exits 1 if it did not.
+    #[arg(long)]
+    pub telemetry: bool,
 }
 
 /// Checks what a start would check, as far as that needs neither a port nor a secret's content.
@@ -41,10 +46,14 @@ pub fn run(args: CheckArgs) -> ExitCode {
                 show(warnings);
             }
             println!("{}: {}", path.display(), summary(&config));
-            if args.online {
-                return block_on(async { ExitCode::from(ask(&config).await) });
+            if !args.online && !args.telemetry {
+                return ExitCode::SUCCESS;
             }
-            ExitCode::SUCCESS
+            block_on(async {
+                let told = if args.telemetry { send_span(&config).await } else { OK };
+                let asked = if args.online { ask(&config).await } else { OK };
+                ExitCode::from(told.max(asked))
+            })
         }
         Err(report) => {
             show(&report);
@@ -59,6 +68,35 @@ pub(crate) fn show(report: &Report) {
     match colors {
         true => eprintln!("{}", report.colored()),
         false => eprintln!("{report}"),
+    }
+}
+
+/// Sends one span to the collector, and says what it said.
+async fn send_span(config: &Config) -> u8 {
+    let Some(settings) = &config.telemetry.traces else {
+        println!(
+            "spans: none are exported; say where to in `[telemetry] otlp`, or in an OTEL_ variable"
+        );
+        return OK;
+    };
+    let place = settings.shown();
+    // Repetitions are its own; this is for an answer that does not come.
+    let within = settings.timeout + Duration::from_secs(1);
+    // Whatever chance says.
+    let settings = &TraceSettings { sample: Some(1.0), ..settings.clone() };
+    let sent = match Traces::start(settings, ExportCounts::default()) {
+        Ok(traces) => traces.send_one(within).await,
+        Err(error) => Err(error.to_string()),
+    };
+    match sent {
+        Ok(trace) => {
+            println!("spans: {place} took one; look for the trace {trace}");
+            OK
+        }
+        Err(why) => {
+            println!("spans: {place} did not take one: {why}");
+            WRONG
+        }
     }
 }
 
@@ -120,7 +158,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("omnigate.toml");
         std::fs::write(&file, text).unwrap();
-        run(CheckArgs { file: Some(file), config: None, online: false })
+        run(CheckArgs { file: Some(file), config: None, online: false, telemetry: false })
     }
 
     const GOOD: &str = r#"
@@ -139,6 +177,7 @@ mod tests {
             file: Some("/nonexistent/omnigate.toml".into()),
             config: None,
             online: false,
+            telemetry: false,
         };
         assert_eq!(run(missing), ExitCode::from(78));
     }

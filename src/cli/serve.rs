@@ -58,7 +58,10 @@ async fn serve(config: Config, path: &Path) -> Result<(), StartError> {
 
 fn exit_code(error: &StartError) -> u8 {
     match error {
-        StartError::Credentials(_) | StartError::Plan(_) | StartError::Roots(_) => CONFIG,
+        StartError::Credentials(_)
+        | StartError::Plan(_)
+        | StartError::Roots(_)
+        | StartError::Traces(_) => CONFIG,
         StartError::State(_) | StartError::Bind(_) | StartError::Signals(_) => UNAVAILABLE,
     }
 }

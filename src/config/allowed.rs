@@ -27,6 +27,8 @@ pub(super) enum Allowed {
     Word(Vec<String>),
     /// A whole number up to this.
     Number(u64),
+    /// A number, not always whole.
+    Fraction,
     Flag,
     List(Box<Allowed>),
     Table(BTreeMap<String, Key>),
@@ -59,6 +61,7 @@ impl Allowed {
             Self::Size => "a size such as \"4MiB\"".into(),
             Self::Word(words) => format!("one of {}", quoted(words)),
             Self::Number(_) => "a whole number".into(),
+            Self::Fraction => "a number".into(),
             Self::Flag => "true or false".into(),
             Self::List(item) => match **item {
                 Self::Table(_) => "a list of tables".into(),
@@ -100,6 +103,8 @@ impl Allowed {
         } else if is("integer") {
             let narrow = schema["format"] == "uint32";
             Self::Number(if narrow { u32::MAX.into() } else { u64::MAX })
+        } else if is("number") {
+            Self::Fraction
         } else if is("boolean") {
             Self::Flag
         } else if is("array") {
@@ -161,6 +166,7 @@ mod tests {
         assert_eq!(*of(&["server", "drain_timeout"]), Allowed::Period);
         assert_eq!(*of(&["server", "max_header_bytes"]), Allowed::Size);
         assert_eq!(*of(&["listeners", "allow_anonymous"]), Allowed::Flag);
+        assert_eq!(*of(&["telemetry", "otlp", "sample"]), Allowed::Fraction);
         assert_eq!(*of(&["budgets", "limit"]), Allowed::Number(u32::MAX.into()));
         assert_eq!(*of(&["routes", "methods"]), Allowed::List(Box::new(Allowed::Text)));
         let listen = Allowed::TextOr(Box::new(Allowed::List(Box::new(Allowed::Text))));

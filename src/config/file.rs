@@ -262,6 +262,23 @@ pub(super) struct Telemetry {
     pub(super) log: Option<At<String>>,
     /// The form of a log line.
     pub(super) format: Option<At<Format>>,
+    /// Where spans go; by default nowhere, or where the `OTEL_` variables say.
+    pub(super) otlp: Option<At<Otlp>>,
+}
+
+/// A collector that takes OpenTelemetry's protocol, by HTTP with protobuf.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Otlp {
+    /// Such as `http://127.0.0.1:4318`; without a path, `/v1/traces` is meant.
+    #[schemars(required, extend("x-add" = "endpoint = \"http://127.0.0.1:4318\""))]
+    pub(super) endpoint: Option<At<String>>,
+    /// The share of traces that are kept, from 0 to 1, where the caller does not say.
+    pub(super) sample: Option<At<f64>>,
+    /// How long the collector may take for one batch.
+    pub(super) timeout: Option<At<Period>>,
+    /// `system`, or a PEM file with the certificates to believe.
+    pub(super) tls_roots: Option<At<String>>,
 }
 
 /// The form of a log line.

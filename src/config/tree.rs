@@ -197,7 +197,8 @@ impl Walk<'_> {
         let span = value.span();
         match (allowed, value.get_mut()) {
             (Allowed::Text | Allowed::TextOr(_), DeValue::String(_))
-            | (Allowed::Flag, DeValue::Boolean(_)) => true,
+            | (Allowed::Flag, DeValue::Boolean(_))
+            | (Allowed::Fraction, DeValue::Integer(_) | DeValue::Float(_)) => true,
             (Allowed::Period, DeValue::String(text)) => {
                 self.unit(text.parse::<Period>().err(), PERIOD, name, text, &span)
             }

@@ -110,6 +110,7 @@ impl Proxy {
             stale: 0,
             renewed: Vec::new(),
         };
+        let mut since = Instant::now();
         loop {
             let (connection, permit) = match self.turn(&mut call).await {
                 Err(Error::Connect(error)) => {
@@ -120,7 +121,7 @@ impl Proxy {
                 }
                 ready => ready?,
             };
-            trail.granted(call.place.waited());
+            trail.granted(&call.place, since);
             // On the heap, so that a call which waits does not carry the room that sending takes.
             let sending = Box::pin(self.send(&mut call, connection, permit, wait, trail));
             match sending.await? {
@@ -129,6 +130,7 @@ impl Proxy {
                     call.place.again();
                     trail.waits_again();
                     tokio::time::sleep(after).await;
+                    since = Instant::now();
                 }
             }
         }
@@ -176,13 +178,15 @@ impl Proxy {
             return Ok(End::Again(Duration::ZERO));
         }
         let Some(body) = call.body.attempt() else { return Err(self.busy(route, wait)) };
-        let mut request = Request::from_parts(call.head.clone(), body);
+        let mut head = call.head.clone();
         // Now and not at arrival: a token that was rotated meanwhile is the new one. It goes in
         // last, so that nothing the caller said can take it out again.
         let bearer = credential.bearer()?;
-        headers::set_bearer(request.headers_mut(), bearer.field);
         trail.goes_with(credential.id(), bearer.generation);
-        trail.sends();
+        trail.sends(&head, self.upstream.origin());
+        headers::set_trace(&mut head.headers, &route.policy, &trail.trace);
+        headers::set_bearer(&mut head.headers, bearer.field);
+        let request = Request::from_parts(head, body);
         let outcome = permit.outcome();
         let leave = Leave::new(Some(permit.expires()), move || permit.begin());
         let sent = Instant::now();
@@ -191,7 +195,7 @@ impl Proxy {
             Ok(answer) => {
                 let answer =
                     echo::blotted(answer, &bearer.blot, credential.id(), &self.telemetry.metrics);
-                trail.attempted(Some(answer.status()), sent.elapsed());
+                trail.received(&answer, sent.elapsed());
                 call.tries += 1;
                 let sent = Sent { credential, generation: bearer.generation, outcome };
                 return self.read(call, answer, sent, wait, trail).await;
@@ -199,6 +203,7 @@ impl Proxy {
             Err(SendError::NotBegun) => {
                 debug!(route = %route.id, "the connection was gone before the head was sent");
                 call.stale += 1;
+                trail.not_sent();
                 let again = call.repeat(retry::Outcome::Stale);
                 return again.map(End::Again).ok_or(Error::Unsteady);
             }
@@ -206,12 +211,12 @@ impl Proxy {
             Err(error) => error,
         };
         drop(outcome);
-        trail.attempted(None, sent.elapsed());
-        call.tries += 1;
-        let how = match error {
-            SendError::Timeout { .. } => retry::Outcome::Silent,
-            _ => retry::Outcome::Broken,
+        let (how, why) = match error {
+            SendError::Timeout { .. } => (retry::Outcome::Silent, "timeout"),
+            _ => (retry::Outcome::Broken, "connection_broken"),
         };
+        trail.unanswered(why, sent.elapsed());
+        call.tries += 1;
         call.repeat(how).map(End::Again).ok_or_else(|| error.into())
     }
 

@@ -9,10 +9,10 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::base::{Body, BoxError, CallerId, CredentialId, Peer, RequestId};
+use crate::base::{Body, BoxError, CallerId, CredentialId, Peer, Remote, RequestId};
 use crate::proxy::cache_status::CacheStatus;
 use crate::proxy::trail::Trail;
-use crate::telemetry::{Ended, ExchangeFacts, Telemetry};
+use crate::telemetry::{Closing, Ended, ExchangeFacts, Opening, Telemetry, Trace};
 
 /// The caller's own id for a request, or ours.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,12 +47,29 @@ impl Exchange {
         let request_id = own
             .and_then(|value| RequestId::from_caller(value.as_bytes()))
             .unwrap_or_else(RequestId::fresh);
+        let mut trail = Trail::open(request.method().clone(), telemetry.clone());
+        trail.trace = Trace::open(
+            &telemetry.traces,
+            &Opening {
+                headers: request.headers(),
+                method: request.method(),
+                path: request.uri().path(),
+                query: request.uri().query(),
+                version: request.version(),
+                secure: peer.secure,
+                remote: match peer.remote {
+                    Remote::Tcp(address) => Some(address),
+                    Remote::Unix { .. } | Remote::Pipe => None,
+                },
+                local: peer.local,
+            },
+        );
         Self {
             request_id,
             peer: peer.remote.to_string(),
             started: Instant::now(),
             caller: None,
-            trail: Trail::open(request.method().clone(), telemetry.clone()),
+            trail,
             cache: None,
             status: None,
             refusal: None,
@@ -121,6 +138,30 @@ impl Exchange {
     }
 }
 
+impl Exchange {
+    fn close_trace(&mut self, answered: Option<StatusCode>) {
+        if !self.trail.trace.is_recorded() {
+            return;
+        }
+        let mut trace = std::mem::take(&mut self.trail.trace);
+        let (route, facts) = (self.trail.route(), self.trail.facts());
+        trace.close(&Closing {
+            template: route.map(|route| &*route.template),
+            route: route.map(|route| route.id.as_str()),
+            caller: self.caller.as_ref().map(CallerId::as_str),
+            credential: facts.credential.as_ref().map(CredentialId::as_str),
+            cache: self.cache.as_ref().map(|cache| cache.outcome().as_str()),
+            refusal: self.refusal,
+            status: answered.map(|status| status.as_u16()),
+            priority: self.trail.wait().map(|wait| wait.priority.as_str()),
+            waited: facts.waited,
+            attempts: facts.attempts,
+            bytes: self.bytes,
+            request_id: self.request_id.as_str(),
+        });
+    }
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
         let took = self.started.elapsed();
@@ -172,6 +213,7 @@ impl Drop for Exchange {
             duration_ms = took.as_millis() as u64,
             "exchange"
         );
+        self.close_trace(answered);
     }
 }
 

@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::base::Priority;
 use crate::policy::Policy;
+use crate::telemetry::{TRACEPARENT, Trace};
 use crate::upstream::Origin;
 
 /// Makes an MCP call act for another user.
@@ -115,6 +116,16 @@ pub(crate) fn scrub_request(headers: &mut HeaderMap, policy: &Policy) {
     without_wait(headers);
     if policy.plain_answers {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+}
+
+/// Tells upstream of the span that the request belongs to, where its route asks for that and we take
+/// part in the trace (W3C Trace Context §3.2: whoever takes part puts itself in).
+pub(crate) fn set_trace(headers: &mut HeaderMap, policy: &Policy, trace: &Trace) {
+    if policy.forward_headers.contains(&TRACEPARENT)
+        && let Some(field) = trace.field()
+    {
+        headers.insert(TRACEPARENT, field);
     }
 }
 

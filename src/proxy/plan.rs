@@ -55,6 +55,8 @@ pub struct Plan {
 #[derive(Debug)]
 pub(crate) struct PlannedRoute {
     pub(crate) id: RouteId,
+    /// Which paths it takes, as it was written.
+    pub(crate) template: Arc<str>,
     /// One key, or those of a pool. Never empty.
     credentials: Vec<Arc<Credential>>,
     /// Where its calls wait.
@@ -200,6 +202,7 @@ impl Plan {
                 keeps: route.cache.map(|rule| keeps(rule, &route.policy, &route.id, cache)),
                 lane: lane.ok_or_else(|| PlanError::NoKey { route: route.id.clone() })?,
                 id: route.id,
+                template: route.pattern.as_str().into(),
                 credentials,
                 budgets,
                 priority: route.priority,

@@ -228,6 +228,9 @@ pub(crate) fn respond(error: &Error, exchange: &Exchange) -> Response<Body> {
     body.insert("status".into(), json!(shape.status.as_u16()));
     body.insert("detail".into(), json!(error.detail()));
     body.insert("instance".into(), json!(exchange.request_id().as_str()));
+    if let Some(trace) = exchange.trail.trace.id() {
+        body.insert("trace_id".into(), json!(trace.to_string()));
+    }
     let attempts = exchange.trail.facts().attempts;
     if attempts > 0 {
         body.insert("attempts".into(), json!(attempts));

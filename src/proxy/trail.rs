@@ -3,16 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
 use tokio::time::Instant;
 
-use crate::base::CredentialId;
+use crate::base::{Body, CredentialId};
 use crate::credential::Generation;
 use crate::proxy::Wait;
 use crate::proxy::fetch::Aboard;
 use crate::proxy::plan::PlannedRoute;
 use crate::proxy::writing::Writing;
-use crate::telemetry::{Metrics, Retry, Telemetry, Trace};
+use crate::shape::Place;
+use crate::telemetry::{Attempt, Retry, SpanRef, Telemetry, Trace};
+use crate::upstream::Origin;
+
+/// The id that Omni gives to what it did.
+const OMNI_TRACE: &str = "x-trace-id";
+
+/// Shorter waits are no waits.
+const WAITED: Duration = Duration::from_millis(1);
 
 /// Follows one call up, be it a caller's own or a fetch for several.
 #[derive(Debug)]
@@ -46,6 +55,8 @@ pub(crate) struct Facts {
     pub(crate) sent: Option<Instant>,
     /// From then to the response head.
     pub(crate) upstream: Option<Duration>,
+    /// Its span, where there is one.
+    pub(crate) span: Option<SpanRef>,
 }
 
 impl Trail {
@@ -67,6 +78,7 @@ impl Trail {
         let mut trail = Self::open(Method::GET, self.telemetry.clone());
         trail.route.clone_from(&self.route);
         trail.wait = Some(wait.clone());
+        trail.trace = self.trace.of_fetch();
         trail
     }
 
@@ -77,10 +89,6 @@ impl Trail {
 
     pub(crate) fn telemetry(&self) -> &Telemetry {
         &self.telemetry
-    }
-
-    fn metrics(&self) -> &Metrics {
-        &self.telemetry.metrics
     }
 
     pub(crate) fn method(&self) -> &Method {
@@ -124,20 +132,31 @@ impl Trail {
         self.route.as_ref().zip(self.wait.as_ref())
     }
 
-    /// A permit was granted after `waited`.
-    pub(crate) fn granted(&mut self, waited: Duration) {
+    /// A permit was granted to a place that has waited for it `since` then.
+    pub(crate) fn granted(&mut self, place: &Place, since: Instant) {
+        let waited = place.waited();
         self.facts.waited = Some(waited);
+        self.trace_wait(place, since.elapsed());
         if let Some(aboard) = &self.aboard {
             aboard.goes();
         }
         if let Some((route, wait)) = self.waits_as() {
-            route.series.granted(waited);
-            if let Some(quota) = route.budgets.first() {
-                self.metrics().granted(&quota.budget, &wait.caller.id, wait.priority);
-            }
+            route.series.granted(waited, &wait.caller.id, wait.priority);
             for quota in &route.budgets {
                 self.telemetry.board.granted(Instant::now(), &quota.budget, wait.priority);
             }
+        }
+    }
+
+    fn trace_wait(&mut self, place: &Place, waited: Duration) {
+        if waited < WAITED || !self.trace.is_recorded() {
+            return;
+        }
+        if let Some((route, wait)) = self.route.as_ref().zip(self.wait.as_ref())
+            && let Some(quota) = route.budgets.first()
+        {
+            let budget = quota.budget.as_str();
+            self.trace.queued(waited, place.position(), wait.priority.as_str(), budget);
         }
     }
 
@@ -149,8 +168,18 @@ impl Trail {
     }
 
     /// The head is handed to the connection.
-    pub(crate) fn sends(&mut self) {
+    pub(crate) fn sends(&mut self, head: &Parts, origin: &Origin) {
         self.facts.sent = Some(Instant::now());
+        if self.trace.is_recorded() {
+            self.trace.sends(&Attempt {
+                method: &head.method,
+                origin: &origin.to_string(),
+                server: (origin.host(), origin.port()),
+                path: head.uri.path(),
+                query: head.uri.query(),
+                credential: self.facts.credential.as_ref().map_or("", CredentialId::as_str),
+            });
+        }
         if let Some(writing) = &mut self.writing {
             writing.begins();
         }
@@ -164,8 +193,25 @@ impl Trail {
         }
     }
 
-    /// One attempt came to its end; `None` when upstream did not answer.
-    pub(crate) fn attempted(&mut self, status: Option<StatusCode>, took: Duration) {
+    /// The head could not be handed over after all: upstream knows nothing of it.
+    pub(crate) fn not_sent(&mut self) {
+        self.trace.failed("not_sent");
+    }
+
+    /// Upstream answered an attempt.
+    pub(crate) fn received(&mut self, answer: &Response<Body>, took: Duration) {
+        self.trace.answered(answer.status().as_u16(), answer.headers().get(OMNI_TRACE));
+        self.attempted(Some(answer.status()), took);
+    }
+
+    /// Upstream did not answer an attempt; `why` is a fixed word.
+    pub(crate) fn unanswered(&mut self, why: &'static str, took: Duration) {
+        self.trace.failed(why);
+        self.attempted(None, took);
+    }
+
+    fn attempted(&mut self, status: Option<StatusCode>, took: Duration) {
+        self.facts.span = self.trace.attempted();
         self.facts.attempts += 1;
         self.facts.upstream = Some(took);
         if let Some(route) = &self.route {
@@ -201,6 +247,9 @@ impl Trail {
         self.facts = facts.clone();
         if !leads {
             self.facts.attempts = 0;
+            if let Some(span) = &facts.span {
+                self.trace.follows(span);
+            }
         }
     }
 }

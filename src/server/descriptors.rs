@@ -11,15 +11,16 @@ const LEAST_SPARE: u64 = 32;
 const SPARE_SHARE: u64 = 8;
 
 impl ServerSettings {
-    /// Raises the process's soft limit of file descriptors as far as the connections need it and the
-    /// hard limit lets it, and bounds their number by what is then there. Says so where that is
-    /// less than was asked for. Meant for the start of the process.
+    /// Raises the process's soft limit of file descriptors as far as the connections need it, and as many
+    /// more `beside` them, and the hard limit lets it; bounds their number by what is then there. Says so
+    /// where that is less than was asked for. Meant for the start of the process.
     ///
     /// It goes no further than that, since children inherit it: a hard limit may be a thousand
     /// million, and there are programs that close as many descriptors as they may have, one by one.
-    pub fn fit_descriptors(&mut self) {
+    pub fn fit_descriptors(&mut self, beside: usize) {
         let limit = getrlimit(Resource::Nofile);
-        let wanted = self.max_connections as u64;
+        let (max_connections, beside) = (self.max_connections as u64, beside as u64);
+        let wanted = max_connections.saturating_add(beside);
         let mut soft = limit.current;
         if let Some(raised) = raised(limit, wanted) {
             let new = Rlimit { current: Some(raised), maximum: limit.maximum };
@@ -28,10 +29,10 @@ impl ServerSettings {
             }
         }
         let Some(soft) = soft else { return };
-        let fit = fit(soft);
-        if fit < wanted {
+        let fit = shared(fit(soft), beside);
+        if fit < max_connections {
             warn!(
-                max_connections = wanted,
+                max_connections,
                 now = fit,
                 descriptors = soft,
                 needed = needed(wanted),
@@ -47,6 +48,11 @@ impl ServerSettings {
 fn fit(descriptors: u64) -> u64 {
     let spare = (descriptors / SPARE_SHARE).max(LEAST_SPARE);
     descriptors.saturating_sub(spare).max(1)
+}
+
+/// How many of these places callers have; the others have at most half of them.
+fn shared(places: u64, beside: u64) -> u64 {
+    places.saturating_sub(beside.min(places / 2)).max(1)
 }
 
 /// The smallest number of descriptors that so many connections fit into.
@@ -72,6 +78,15 @@ mod tests {
         assert_eq!(fit(128), 96);
         assert_eq!(fit(20_000), 17_500);
         assert_eq!(fit(16), 1);
+    }
+
+    #[test]
+    fn where_places_are_few_callers_have_half_of_them() {
+        for (places, beside, callers) in
+            [(10_128, 128, 10_000), (896, 128, 768), (100, 128, 50), (1, 128, 1), (7, 0, 7)]
+        {
+            assert_eq!(shared(places, beside), callers);
+        }
     }
 
     #[test]

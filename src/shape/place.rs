@@ -128,6 +128,11 @@ impl Place {
         self.joined.elapsed()
     }
 
+    /// How many calls were expected to go first when it joined.
+    pub fn position(&self) -> usize {
+        self.shared.lock().position(self.ticket)
+    }
+
     /// How long it may still wait.
     pub fn left(&self) -> Duration {
         let deadline = self.shared.lock().deadline(self.ticket);

@@ -62,6 +62,8 @@ pub(super) struct Waiter {
     grace: Instant,
     pub(super) stage: Stage,
     waker: Option<Waker>,
+    /// How many calls were expected to go first when it joined.
+    pub(super) position: usize,
 }
 
 #[derive(Debug)]
@@ -178,7 +180,8 @@ impl Queue {
         self.line.join(seat, ticket);
         self.deadlines.insert((deadline, ticket));
         let stage = Stage::Waiting;
-        let waiter = Waiter { seat, joined: now, deadline, grace: now, stage, waker: None };
+        let waiter =
+            Waiter { seat, joined: now, deadline, grace: now, stage, waker: None, position: last };
         self.waiters.insert(ticket, waiter);
         self.advance(now);
         Ok(ticket)

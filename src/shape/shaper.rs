@@ -66,6 +66,8 @@ pub struct Snapshot {
     pub queued: usize,
     /// How long nobody sends any more, since Omni said so; zero while the probe is out.
     pub paused: Option<Duration>,
+    /// Whether nobody sends, since somebody paused it by hand.
+    pub held: bool,
     /// Whether it sends as `strict` does, since Omni refused a call within the limit.
     pub strict: bool,
 }
@@ -264,6 +266,7 @@ impl Shaper {
                     let until = meter.pause.until().unwrap_or(now);
                     until.saturating_duration_since(now)
                 }),
+                held: meter.stop.max(queue.stop).holds(now),
                 strict: meter.schedule.is_strict(),
             };
             queue.meters.iter().enumerate().map(shown).collect()

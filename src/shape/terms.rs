@@ -104,6 +104,10 @@ impl Queue {
     }
 
     /// Until when the place may wait, as was said.
+    pub(crate) fn position(&self, ticket: Ticket) -> usize {
+        self.waiters.get(&ticket).map_or(0, |waiter| waiter.position)
+    }
+
     pub(crate) fn deadline(&self, ticket: Ticket) -> Option<Instant> {
         self.waiters.get(&ticket).map(|waiter| waiter.deadline)
     }

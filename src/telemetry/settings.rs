@@ -1,12 +1,57 @@
-//! How much is said, and in which form.
+//! How much is said, in which form, and where spans go.
 
-/// What the log says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Authority;
+
+use crate::net::TlsRoots;
+
+/// What is said, and where spans go.
+#[derive(Clone, Debug, PartialEq)]
 pub struct TelemetrySettings {
     /// A `tracing` filter such as `info` or `omnigate::shape=debug,info`.
     pub log: String,
     /// The form of a line.
     pub format: Format,
+    /// Where spans go, if anywhere.
+    pub traces: Option<TraceSettings>,
+}
+
+/// Where spans go. What is not here the SDK reads from its own variables: `OTEL_SERVICE_NAME`,
+/// `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_BSP_…`, `OTEL_SPAN_…`,
+/// `OTEL_EXPORTER_OTLP_HEADERS` and `…_COMPRESSION`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceSettings {
+    /// The URL that spans are posted to, path included.
+    pub endpoint: Uri,
+    /// Its host; an IPv6 address in brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Which certificates are believed, where it is `https`.
+    pub tls: Option<TlsRoots>,
+    /// The share of traces that are kept, from 0 to 1, where the caller does not say; by default as
+    /// `OTEL_TRACES_SAMPLER` says, or all of them.
+    pub sample: Option<f64>,
+    /// How long the collector may take for one batch, repetitions included.
+    pub timeout: Duration,
+    /// How many spans may wait, those on their way among them.
+    pub queue: usize,
+}
+
+impl TraceSettings {
+    /// What the `Host` field says.
+    pub(super) fn authority(&self) -> Authority {
+        let whole = self.endpoint.authority().cloned();
+        whole.unwrap_or_else(|| Authority::from_static("localhost"))
+    }
+
+    /// The endpoint without its path, for people.
+    pub fn shown(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}:{}", self.host, self.port)
+    }
 }
 
 /// The form of a log line.

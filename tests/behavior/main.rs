@@ -40,5 +40,6 @@ mod shaping_posts;
 mod shaping_priority;
 mod shaping_storm;
 mod status;
+mod traces;
 mod upstream;
 mod vault_trouble;

@@ -16,7 +16,7 @@ use crate::admin::status::{
 use crate::base::{BudgetId, CallerId, Priority, RouteId};
 use crate::config::Config;
 use crate::shape::{BudgetView, CallerView, Held, Profile, SentView};
-use crate::telemetry::{Admitted, BoardView, ErrorView, STEP, STEPS, Tally};
+use crate::telemetry::{Admitted, BoardView, ErrorView, ExportState, STEP, STEPS, Tally};
 
 /// What the config names, and since when.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Office {
                 up_s,
                 is_this: true,
             }],
-            traces: TracesStatus { state: "off", ..TracesStatus::default() },
+            traces: self.rooms.telemetry.traces.state().map_or_else(off, export),
             errors: board.errors.into_iter().map(error).collect(),
         }
     }
@@ -174,8 +174,8 @@ impl Office {
             Ok(left) => seconds(left),
             Err(ago) => -seconds(ago.duration()),
         };
-        let shown = self.reread.certificates.iter().map(|one| CertificateStatus {
-            listener: one.listener().to_owned(),
+        let shown = self.certified.iter().map(|(listener, one)| CertificateStatus {
+            listener: listener.clone(),
             expires_in_s: left(one.expires()),
         });
         shown.collect()
@@ -216,6 +216,21 @@ fn error(view: ErrorView) -> ErrorStatus {
         caller: view.caller.map(|caller| caller.to_string()),
         request_id: view.request_id.to_string(),
         trace_id: view.trace.map(|trace| trace.to_string()),
+    }
+}
+
+fn off() -> TracesStatus {
+    TracesStatus { state: "off", ..TracesStatus::default() }
+}
+
+fn export(state: ExportState) -> TracesStatus {
+    TracesStatus {
+        state: if state.why.is_some() { "failing" } else { "on" },
+        endpoint: Some(state.endpoint),
+        exported: state.exported,
+        failed: state.failed,
+        dropped: state.dropped,
+        why: state.why,
     }
 }
 

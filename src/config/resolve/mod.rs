@@ -13,6 +13,7 @@ mod keys;
 mod listen;
 mod listeners;
 mod login;
+mod otlp;
 mod providers;
 mod routes;
 mod secrets;
@@ -67,7 +68,7 @@ pub(super) fn resolve(file: &File, around: &Surroundings<'_>, notes: &mut Notes)
     let credentials = credentials::resolve(file, &budgets, around, notes);
     let cache = cache::settings(&file.cache, notes);
     let routes = routes::resolve(file, &budgets, &credentials, notes);
-    let telemetry = telemetry::resolve(&file.telemetry, notes);
+    let telemetry = telemetry::resolve(&file.telemetry, around, notes);
     let config = Config {
         state_dir: state_dir?,
         server: server?,

@@ -3,10 +3,16 @@
 use tracing_subscriber::EnvFilter;
 
 use crate::config::file;
-use crate::config::resolve::Notes;
+use crate::config::resolve::otlp::{self, Export};
+use crate::config::resolve::{Notes, Surroundings};
 use crate::telemetry::{Format, TelemetrySettings};
 
-pub(super) fn resolve(said: &file::Telemetry, notes: &mut Notes) -> Option<TelemetrySettings> {
+pub(super) fn resolve(
+    said: &file::Telemetry,
+    around: &Surroundings<'_>,
+    notes: &mut Notes,
+) -> Option<TelemetrySettings> {
+    let export = otlp::resolve(said.otlp.as_ref(), around, notes);
     let format = match said.format.as_ref().map(|format| format.value) {
         None | Some(file::Format::Auto) => Format::Auto,
         Some(file::Format::Json) => Format::Json,
@@ -22,5 +28,9 @@ pub(super) fn resolve(said: &file::Telemetry, notes: &mut Notes) -> Option<Telem
             .help("a level (error, warn, info, debug, trace), or levels by module: \"omnigate::shape=debug,info\"");
         return None;
     }
-    Some(TelemetrySettings { log, format })
+    let traces = match export? {
+        Export::Off => None,
+        Export::To(settings) => Some(*settings),
+    };
+    Some(TelemetrySettings { log, format, traces })
 }

@@ -1,6 +1,7 @@
 //! A gateway and a fake Omni in one process, joined by pipes.
 
 mod caller;
+mod collector;
 mod road;
 
 use std::sync::{Arc, Mutex};
@@ -24,6 +25,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use caller::{Answer, Caller, ask, get, post};
+pub(crate) use collector::{Collector, said};
 pub(crate) use road::{Dice, Road};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -60,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) vault: Option<[String; 2]>,
     /// The way to a Vault server.
     pub(crate) way: Option<Dial>,
+    /// The way to a collector of spans; then they are exported, all of them.
+    pub(crate) collector: Option<Dial>,
     /// Callers besides those of the config file.
     pub(crate) callers: Vec<CallerSettings>,
 }
@@ -76,6 +80,7 @@ impl Default for Plan {
             seed: 1,
             vault: None,
             way: None,
+            collector: None,
             callers: Vec::new(),
         }
     }
@@ -116,16 +121,21 @@ impl Plan {
 
     async fn try_build(self) -> Result<House, StartError> {
         let folder = tempfile::tempdir().unwrap();
-        let Self { budget, credential, route, more, fake, transit, seed, vault, way, callers } =
-            self;
+        let Self { budget, credential, route, more, fake, transit, seed, .. } = self;
+        let (vault, callers) = (self.vault, self.callers);
         let usual = || ["backend = \"dir\"\npath = \".\"", "secret = \"org\""].map(str::to_owned);
         let [vault, org] = vault.unwrap_or_else(usual);
         for key in &fake.keys {
             std::fs::write(folder.path().join(key.owner()), key.token()).unwrap();
         }
+        let otlp = match self.collector {
+            Some(_) => "telemetry.otlp.endpoint = \"http://127.0.0.1:9\"",
+            None => "",
+        };
         let text = format!(
             r#"
             state_dir = "state"
+            {otlp}
             [server]
             listen = "127.0.0.1:0"
             [upstream]
@@ -151,7 +161,8 @@ impl Plan {
         std::fs::write(&path, text).unwrap();
         let mut config = config::load(&path).unwrap_or_else(|report| panic!("{report}"));
         config.callers.extend(callers);
-        House::open(folder, config, FakeOmni::new(fake), transit, seed, way).await
+        let ways = Ways { upstream: None, vault: self.way, collector: self.collector };
+        House::open(folder, config, FakeOmni::new(fake), transit, seed, ways).await
     }
 }
 
@@ -162,11 +173,11 @@ impl House {
         omni: FakeOmni,
         transit: Duration,
         seed: u64,
-        vault: Option<Dial>,
+        ways: Ways,
     ) -> Result<Self, StartError> {
         let (dial, far_ends) = Dial::pipe();
         let road = Road::open(far_ends, omni.clone(), transit, seed);
-        let rooms = Rooms::open(&config, Ways { upstream: Some(dial), vault }).await?;
+        let rooms = Rooms::open(&config, Ways { upstream: Some(dial), ..ways }).await?;
         let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
         Ok(Self {
             omni,
@@ -187,7 +198,7 @@ impl House {
     /// pause has all of virtual time before it.
     pub(crate) async fn killed_and_started_again(self, seed: u64) -> Self {
         let (folder, config, omni, transit) = self.kill().await;
-        Self::open(folder, config, omni, transit, seed, None).await.unwrap()
+        Self::open(folder, config, omni, transit, seed, Ways::default()).await.unwrap()
     }
 
     /// Ends the gateway as a kill does, and starts it for the first time on another machine, a window
@@ -196,7 +207,7 @@ impl House {
         let (folder, config, omni, transit) = self.kill().await;
         std::fs::remove_dir_all(folder.path().join("state")).unwrap();
         sleep(61 * SECOND).await;
-        Self::open(folder, config, omni, transit, seed, None).await.unwrap()
+        Self::open(folder, config, omni, transit, seed, Ways::default()).await.unwrap()
     }
 
     async fn kill(self) -> (TempDir, Config, FakeOmni, Duration) {
