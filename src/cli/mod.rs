@@ -8,6 +8,7 @@ mod demo;
 mod hardening;
 mod online;
 mod serve;
+mod status;
 mod vault;
 
 use std::process::ExitCode;
@@ -37,6 +38,11 @@ enum Command {
     Check(check::CheckArgs),
     /// See it work: a pretended Omni with the real limit, the gateway, and three callers.
     Demo(demo::DemoArgs),
+    /// See what the running gateway does: who waits, what was sent, how the keys stand.
+    ///
+    /// Exits 0 where calls would be served, 1 where they would not, 69 if no gateway answers on the
+    /// config's admin address, 78 if the config is wrong.
+    Status(status::StatusArgs),
     /// Have the running gateway forget answers that it keeps.
     Cache(cache::CacheArgs),
     /// Keep secrets in an encrypted file: make it, fill it, rotate, export.
@@ -59,6 +65,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Status(args) => status::run(args),
         Command::Cache(args) => cache::run(args),
         Command::Vault(args) => vault::run(args),
     }

@@ -214,6 +214,14 @@ fn unasked(why: String) -> Untold {
 /// # Errors
 /// The address is none, or the token that it wants is not at hand.
 pub(crate) fn gateway(config: &Config) -> Result<Gateway, String> {
+    gateway_within(config, Limits::default())
+}
+
+/// The same, for answers of another size.
+///
+/// # Errors
+/// Those of [`gateway`].
+pub(crate) fn gateway_within(config: &Config, limits: Limits) -> Result<Gateway, String> {
     let (dial, host) = match &config.admin.listen {
         Place::Tcp(address) => {
             let mut address = *address;
@@ -230,7 +238,7 @@ pub(crate) fn gateway(config: &Config) -> Result<Gateway, String> {
     let host = host.parse().map_err(|_| format!("{host} is no address"))?;
     let said = std::env::var_os(TOKEN).map(|token| Zeroizing::new(token.into_vec()));
     let bearer = bearer(config.admin.token.as_ref(), said.as_ref().map(|token| token.as_slice()))?;
-    Ok(Gateway { client: Client::new(dial, host, Limits::default()), bearer })
+    Ok(Gateway { client: Client::new(dial, host, limits), bearer })
 }
 
 /// What to show, where the gateway wants a token. A wrong one is not sent, whoever it was meant for.
@@ -261,8 +269,29 @@ pub(crate) async fn post(
     path: &str,
     within: Duration,
 ) -> Result<(StatusCode, Value), String> {
+    call(gateway, Method::POST, path, within).await
+}
+
+/// Asks a gateway's admin address for a document; what it says that is not JSON is null.
+///
+/// # Errors
+/// It does not answer within that time.
+pub(crate) async fn get(
+    gateway: &Gateway,
+    path: &str,
+    within: Duration,
+) -> Result<(StatusCode, Value), String> {
+    call(gateway, Method::GET, path, within).await
+}
+
+async fn call(
+    gateway: &Gateway,
+    method: Method,
+    path: &str,
+    within: Duration,
+) -> Result<(StatusCode, Value), String> {
     let mut request = Request::new(Bytes::new());
-    *request.method_mut() = Method::POST;
+    *request.method_mut() = method;
     *request.uri_mut() = path.parse().map_err(|_| format!("{path} is no path"))?;
     if let Some(bearer) = &gateway.bearer {
         request.headers_mut().insert(AUTHORIZATION, bearer.clone());
