@@ -153,6 +153,14 @@ impl Errors {
     }
 }
 
+#[cfg(test)]
+impl Errors {
+    /// What they take up, with the room that is not used yet.
+    pub(super) fn bytes(&self) -> usize {
+        self.all.capacity() * size_of::<One>()
+    }
+}
+
 impl Kind {
     fn is_the_callers_doing(&self) -> bool {
         self.status < 500
