@@ -21,6 +21,7 @@ use omnigate::shape::{
     Ask, BudgetSettings, ColdStart, Key, LaneId, Place, Profile, Scope, Service, Shaper,
     ShaperSettings, StatePlace,
 };
+use omnigate::telemetry::{ExchangeFacts, Metrics};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
@@ -262,5 +263,52 @@ fn cache(c: &mut Criterion) {
     });
 }
 
-criterion_group!(rooms, shape, refused_key, route, cache);
+/// What one served call costs in metrics: its permit, its one attempt, its end. Among as many
+/// series as a busy gateway has.
+fn telemetry(c: &mut Criterion) {
+    let metrics = Metrics::new();
+    let (budget, waited) = (BudgetId::new("omni"), Duration::from_millis(3));
+    let callers: Vec<CallerId> = (0..20).map(|n| CallerId::new(format!("caller-{n}"))).collect();
+    let routes: Vec<_> = (0..20)
+        .map(|n| metrics.route(&RouteId::new(format!("route-{n}")), Some(&budget), false))
+        .collect();
+    let methods = [Method::GET, Method::POST, Method::DELETE];
+    let statuses = [200, 204, 400, 404, 429, 500, 503].map(|s| StatusCode::from_u16(s).unwrap());
+    let (metrics, callers) = (&metrics, &callers);
+    let one = |nth: usize| {
+        let route = &routes[nth % 20];
+        let (method, status) = (&methods[nth % 3], statuses[nth % 7]);
+        let granted = move || route.granted(waited, &callers[nth / 20 % 20], Priority::Normal);
+        let attempted = move || route.attempted(method, Some(status), waited);
+        let exchanged = move || {
+            let status = status.as_u16();
+            metrics.exchanged(&ExchangeFacts { route: Some(route), method, status, took: waited });
+        };
+        (granted, attempted, exchanged)
+    };
+    for nth in 0..10_000 {
+        let (granted, attempted, exchanged) = one(nth);
+        granted();
+        attempted();
+        exchanged();
+    }
+    let mut nth = 0;
+    let mut next = || {
+        nth += 1;
+        black_box(nth)
+    };
+    c.bench_function("telemetry/granted", |b| b.iter(|| one(next()).0()));
+    c.bench_function("telemetry/attempted", |b| b.iter(|| one(next()).1()));
+    c.bench_function("telemetry/exchanged", |b| b.iter(|| one(next()).2()));
+    c.bench_function("telemetry/a served call", |b| {
+        b.iter(|| {
+            let (granted, attempted, exchanged) = one(next());
+            granted();
+            attempted();
+            exchanged();
+        });
+    });
+}
+
+criterion_group!(rooms, shape, refused_key, route, cache, telemetry);
 criterion_main!(rooms);

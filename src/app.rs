@@ -1,5 +1,6 @@
 //! Settings to a running gateway: the one place where the rooms are put together.
 
+mod gauges;
 mod inquiry;
 mod office;
 mod signals;
@@ -25,7 +26,7 @@ use crate::net::{Dial, RootsError};
 use crate::proxy::{Custody, Neighbours, Plan, PlanError, Proxy};
 use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
 use crate::shape::{CallerRules, Key, Shaper, ShaperSettings, StateError, StatePlace};
-use crate::telemetry::{BudgetGauges, Gauges, Telemetry, TracesError};
+use crate::telemetry::{Telemetry, TracesError};
 use crate::upstream::Upstream;
 
 pub use inquiry::Inquiry;
@@ -166,33 +167,6 @@ impl Rooms {
         });
         missing.collect()
     }
-
-    /// What metrics read off the rooms.
-    fn gauges(&self, connections: usize) -> Gauges {
-        Gauges {
-            budgets: self
-                .shaper
-                .snapshots()
-                .into_iter()
-                .map(|budget| BudgetGauges {
-                    id: budget.id,
-                    key: budget.key,
-                    used: budget.used,
-                    limit: budget.limit,
-                    queued: budget.queued,
-                    paused: budget.paused.is_some(),
-                })
-                .collect(),
-            credentials: self
-                .credentials
-                .iter()
-                .map(|one| (one.id().clone(), one.state().as_str(), one.age()))
-                .collect(),
-            connections,
-            cache_bytes: self.cache.bytes(),
-            cache_entries: self.cache.entries(),
-        }
-    }
 }
 
 /// Takes the state folder, and the ledger in it.
@@ -308,7 +282,9 @@ impl Gateway {
         server.fit_descriptors(MOST_OPERATORS + MOST_PROBES);
         let callers = Server::new(server.clone());
         let (front, ends) = (callers.clone(), draining.clone());
-        let office = Office { rooms: rooms.clone(), callers: front, draining: ends, reread };
+        let certified = gauges::certified(&bound);
+        let office =
+            Office { rooms: rooms.clone(), callers: front, draining: ends, reread, certified };
         let office = Arc::new(office);
         let operators: Vec<_> = admin
             .into_iter()

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use crate::admin::Status;
 use crate::base::{BudgetId, CredentialId, RouteId};
-use crate::telemetry::BadFilter;
+use crate::telemetry::{BadFilter, Exposition, Viewer};
 
 /// Whether calls would be served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,8 +94,8 @@ pub trait Desk: Send + Sync + 'static {
     /// Whether calls would be served.
     fn readiness(&self) -> Readiness;
 
-    /// The metrics in the OpenMetrics text format.
-    fn metrics(&self) -> String;
+    /// The metrics in this text format.
+    fn metrics(&self, form: Exposition) -> String;
 
     /// Looks at every secret's place again.
     fn reload(&self) -> BoxFuture<'static, ()>;
@@ -108,6 +108,9 @@ pub trait Desk: Send + Sync + 'static {
     /// # Errors
     /// There is no such route; nothing was forgotten.
     fn purge(&self, route: Option<&RouteId>) -> Result<Purged, NoSuchRoute>;
+
+    /// Counts one more who watches the events, until what it gives is dropped.
+    fn views(&self) -> Viewer;
 
     /// The facts of this moment.
     fn status(&self) -> Status;

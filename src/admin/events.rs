@@ -18,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::{Desk, Status, answer, problem};
 use crate::base::{Body, BoxError};
+use crate::telemetry;
 
 /// How often the facts are read.
 const EVERY: Duration = Duration::from_secs(1);
@@ -38,6 +39,7 @@ pub(super) struct Viewers {
 struct Viewer {
     events: watch::Receiver<Bytes>,
     _place: OwnedSemaphorePermit,
+    _counted: telemetry::Viewer,
 }
 
 impl Viewers {
@@ -61,7 +63,7 @@ impl Viewers {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(LATER));
             return response;
         };
-        let viewer = Viewer { events: self.events(), _place: place };
+        let viewer = Viewer { events: self.events(), _place: place, _counted: self.desk.views() };
         let mut response = answer(StatusCode::OK, "text/event-stream", String::new());
         *response.body_mut() = Body::boxed(StreamBody::new(stream::unfold(viewer, next)));
         // nginx would collect them first.

@@ -3,6 +3,7 @@
 mod answers;
 mod desk;
 mod events;
+mod exposition;
 mod front;
 mod pages;
 mod purge;
@@ -90,17 +91,17 @@ impl Admin {
                 "No page here takes a body; what is to be done stands in the path and query.";
             return closing(problem(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));
         }
-        self.page(page, request.uri().query(), &peer).await
+        self.page(page, &request, &peer).await
     }
 
-    async fn page(&self, page: Page, query: Option<&str>, peer: &Peer) -> Response<Body> {
-        let desk = &*self.desk;
+    async fn page(&self, page: Page, request: &Request<HasBody>, peer: &Peer) -> Response<Body> {
+        let (desk, query) = (&*self.desk, request.uri().query());
         let steered = match page {
             Page::Live => {
                 return answer(StatusCode::OK, "text/plain; charset=utf-8", "alive\n".to_owned());
             }
             Page::Ready => return ready(&desk.readiness()),
-            Page::Metrics => return answer(StatusCode::OK, OPEN_METRICS, desk.metrics()),
+            Page::Metrics => return exposition::metrics(request.headers(), desk),
             Page::Front => return front::page(),
             Page::Status => {
                 let facts = events::document(&self.viewers.status());
@@ -125,8 +126,6 @@ impl Admin {
 
 /// All that we want to know of a body.
 struct HasBody(bool);
-
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[cfg(test)]
 mod tests;

@@ -42,8 +42,8 @@ impl Desk for Told {
         Readiness { reasons: self.reasons.clone(), credentials: vec![view] }
     }
 
-    fn metrics(&self) -> String {
-        "# EOF\n".to_owned()
+    fn metrics(&self, form: telemetry::Exposition) -> String {
+        format!("# {form:?}\n")
     }
 
     fn reload(&self) -> BoxFuture<'static, ()> {
@@ -69,6 +69,10 @@ impl Desk for Told {
         }
         self.purges.lock().unwrap().push(route.cloned());
         Ok(Purged { entries: route.map(|_| 12) })
+    }
+
+    fn views(&self) -> telemetry::Viewer {
+        telemetry::Metrics::new().views()
     }
 
     fn status(&self) -> Status {
@@ -147,6 +151,21 @@ async fn ask(admin: &Admin, request: Request<Body>) -> (u16, String) {
 }
 
 #[tokio::test]
+async fn metrics_come_in_the_form_that_was_asked_for_and_say_so() {
+    let admin = admin(Role::Probe, Vec::new());
+    let open = "application/openmetrics-text";
+    for (accept, media, text) in [
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8", "# Classic\n"),
+        (open, "application/openmetrics-text; version=1.0.0; charset=utf-8", "# OpenMetrics\n"),
+    ] {
+        let response = admin.answer(get("/metrics", &[("accept", accept)]), Peer::pipe()).await;
+        assert_eq!(response.headers()["content-type"], media);
+        assert_eq!(response.headers()["vary"], "accept");
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), text);
+    }
+}
+
+#[tokio::test]
 async fn a_gateway_that_cannot_serve_is_alive_and_not_ready() {
     let missing = Reason::CredentialMissing(CredentialId::new("org"));
     let admin = admin(Role::Operator, vec![missing]);
@@ -155,7 +174,7 @@ async fn a_gateway_that_cannot_serve_is_alive_and_not_ready() {
     let (status, body) = ask(&admin, get("/readyz", &local)).await;
     assert_eq!(status, 503);
     assert!(body.contains("credential-missing") && body.contains("org"), "{body}");
-    assert_eq!(ask(&admin, get("/metrics", &local)).await, (200, "# EOF\n".to_owned()));
+    assert_eq!(ask(&admin, get("/metrics", &local)).await, (200, "# Classic\n".to_owned()));
     assert_eq!(ask(&admin, get("/status", &local)).await.0, 404);
 }
 

@@ -10,13 +10,14 @@ use crate::admin::{
     CredentialView, Desk, KeyAnswer, NoAnswer, NoSuchBudget, NoSuchRoute, Purged, Readiness,
     Reason, Status,
 };
+use crate::app::gauges::Certified;
 use crate::app::{Reread, Rooms};
 use crate::base::{BudgetId, CredentialId, RouteId};
 use crate::credential::{Credential, State};
 use crate::omni::KeyScope;
 use crate::proxy::WhoamiError;
 use crate::server::Server;
-use crate::telemetry::{self, BadFilter};
+use crate::telemetry::{self, BadFilter, Exposition, Viewer};
 
 /// What the admin listeners show and do.
 pub(super) struct Office {
@@ -24,6 +25,7 @@ pub(super) struct Office {
     pub(super) callers: Server,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) reread: Reread,
+    pub(super) certified: Vec<Certified>,
 }
 
 impl Desk for Office {
@@ -33,8 +35,8 @@ impl Desk for Office {
         Readiness { reasons: ends.into_iter().chain(self.rooms.reasons()).collect(), credentials }
     }
 
-    fn metrics(&self) -> String {
-        self.rooms.telemetry.metrics.render(&self.rooms.gauges(self.callers.connections()))
+    fn metrics(&self, form: Exposition) -> String {
+        self.rooms.telemetry.metrics.render(&self.gauges(), form)
     }
 
     fn reload(&self) -> BoxFuture<'static, ()> {
@@ -65,6 +67,10 @@ impl Desk for Office {
             Ok(entries) => Ok(Purged { entries: Some(entries) }),
             Err(known) => Err(NoSuchRoute { known }),
         }
+    }
+
+    fn views(&self) -> Viewer {
+        self.rooms.telemetry.metrics.views()
     }
 
     fn status(&self) -> Status {

@@ -14,7 +14,7 @@ use crate::proxy::fetch::Aboard;
 use crate::proxy::plan::PlannedRoute;
 use crate::proxy::writing::Writing;
 use crate::shape::Place;
-use crate::telemetry::{Attempt, Metrics, Retry, SpanRef, Telemetry, Trace};
+use crate::telemetry::{Attempt, Retry, SpanRef, Telemetry, Trace};
 use crate::upstream::Origin;
 
 /// The id that Omni gives to what it did.
@@ -91,10 +91,6 @@ impl Trail {
         &self.telemetry
     }
 
-    fn metrics(&self) -> &Metrics {
-        &self.telemetry.metrics
-    }
-
     pub(crate) fn method(&self) -> &Method {
         &self.method
     }
@@ -145,10 +141,7 @@ impl Trail {
             aboard.goes();
         }
         if let Some((route, wait)) = self.waits_as() {
-            route.series.granted(waited);
-            if let Some(quota) = route.budgets.first() {
-                self.metrics().granted(&quota.budget, &wait.caller.id, wait.priority);
-            }
+            route.series.granted(waited, &wait.caller.id, wait.priority);
             for quota in &route.budgets {
                 self.telemetry.board.granted(Instant::now(), &quota.budget, wait.priority);
             }

@@ -18,7 +18,7 @@ use crate::net::Dial;
 pub use board::{Board, Ended};
 pub use labels::{CacheOutcome, Probe, Retry};
 pub use log::{BadFilter, check_filter, log_filter, set_log, start_log};
-pub use metrics::{BudgetGauges, ExchangeFacts, Gauges, Metrics};
+pub use metrics::{BudgetGauges, ExchangeFacts, Exposition, Gauges, Metrics, Viewer};
 pub use series::RouteSeries;
 pub use settings::{Format, TelemetrySettings, TraceSettings};
 pub use trace::{
@@ -48,7 +48,7 @@ impl Telemetry {
     /// [`TracesError`].
     pub fn start(settings: &TelemetrySettings, way: Option<Dial>) -> Result<Self, TracesError> {
         let started = Self::default();
-        let counts = ExportCounts::default();
+        let counts = started.metrics.exports();
         let traces = match (&settings.traces, way) {
             (Some(traces), None) => Traces::start(traces, counts)?,
             (Some(traces), Some(way)) => Traces::over(way, traces, counts)?,

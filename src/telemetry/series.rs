@@ -1,7 +1,7 @@
 //! The series of one route.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -9,7 +9,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::telemetry::labels::{CacheOutcome, CallLabels, Retry, RetryLabels, Word, method_word};
+use crate::base::{CallerId, Priority};
+use crate::telemetry::labels::{
+    CacheOutcome, CallLabels, GrantLabels, Retry, RetryLabels, Word, method_word,
+};
 
 /// The series of one route, looked up once per plan.
 #[derive(Clone, Debug)]
@@ -21,11 +24,34 @@ pub(super) struct Series {
     pub(super) route: Arc<str>,
     pub(super) server: Family<CallLabels, Histogram, fn() -> Histogram>,
     pub(super) client: Family<CallLabels, Histogram, fn() -> Histogram>,
-    /// By method and status: a handful each, so that a call takes no lock of the family's.
-    pub(super) server_known: Mutex<HashMap<(&'static str, u16), Histogram>>,
+    pub(super) server_known: Known,
+    pub(super) client_known: Known,
     pub(super) retries: Family<RetryLabels, Counter>,
     pub(super) budget: Option<BudgetSeries>,
     pub(super) cache: Option<CacheSeries>,
+}
+
+/// The histograms that a route has by now, in the order of method and status: a handful, so that a call
+/// makes no labels and takes no lock of the family's.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<Vec<((&'static str, u16), Histogram)>>);
+
+impl Known {
+    fn observe(
+        &self,
+        method: &Method,
+        status: u16,
+        took: Duration,
+        new: impl FnOnce() -> Histogram,
+    ) {
+        let key = (method_word(method), status);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = known.binary_search_by_key(&key, |(key, _)| *key).unwrap_or_else(|at| {
+            known.insert(at, (key, new()));
+            at
+        });
+        known[at].1.observe(took.as_secs_f64());
+    }
 }
 
 /// The series of a route that keeps answers.
@@ -44,6 +70,35 @@ pub(super) struct BudgetSeries {
     pub(super) limited: Counter,
     /// And while it was within.
     pub(super) limited_within: Counter,
+    pub(super) budget: Arc<str>,
+    pub(super) grants: Family<GrantLabels, Counter>,
+    /// Those of the callers who came by now, in the order of [`Priority::ALL`]: callers are the config's.
+    pub(super) grants_known: RwLock<HashMap<CallerId, [Counter; 3]>>,
+}
+
+impl BudgetSeries {
+    fn granted(&self, caller: &CallerId, priority: Priority) {
+        let count = |all: &[Counter; 3]| {
+            for (counter, each) in all.iter().zip(Priority::ALL) {
+                if each == priority {
+                    counter.inc();
+                }
+            }
+        };
+        let known = self.grants_known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(all) = known.get(caller) {
+            return count(all);
+        }
+        drop(known);
+        let all = Priority::ALL.map(|priority| {
+            let (budget, caller) = (self.budget.clone(), caller.as_str().into());
+            let labels = GrantLabels { budget, caller, priority: Word(priority.as_str()) };
+            self.grants.get_or_create_owned(&labels)
+        });
+        count(&all);
+        let mut known = self.grants_known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(caller.clone(), all);
+    }
 }
 
 impl Series {
@@ -58,7 +113,8 @@ impl Series {
             route,
             server: server.clone(),
             client: client.clone(),
-            server_known: Mutex::default(),
+            server_known: Known::default(),
+            client_known: Known::default(),
             retries: retries.clone(),
             budget: None,
             cache: None,
@@ -67,18 +123,20 @@ impl Series {
 }
 
 impl RouteSeries {
-    /// A call of this route was granted its permit.
-    pub fn granted(&self, waited: Duration) {
+    /// A call of this caller by this route was granted its permit.
+    pub fn granted(&self, waited: Duration, caller: &CallerId, priority: Priority) {
         if let Some(budget) = &self.0.budget {
             budget.wait.observe(waited.as_secs_f64());
+            budget.granted(caller, priority);
         }
     }
 
     /// An attempt has ended; `None` when upstream did not answer.
     pub fn attempted(&self, method: &Method, status: Option<StatusCode>, took: Duration) {
         let status = status.map_or(0, |status| status.as_u16());
-        let labels = self.labels(method, status);
-        self.0.client.get_or_create(&labels).observe(took.as_secs_f64());
+        self.0.client_known.observe(method, status, took, || {
+            self.0.client.get_or_create_owned(&self.labels(method, status))
+        });
     }
 
     /// Upstream's limit refused an attempt. `within_budget` says that by our own count it had no
@@ -110,11 +168,9 @@ impl RouteSeries {
     }
 
     pub(super) fn answered(&self, method: &Method, status: u16, took: Duration) {
-        let mut known = self.0.server_known.lock().unwrap_or_else(PoisonError::into_inner);
-        let histogram = known
-            .entry((method_word(method), status))
-            .or_insert_with(|| self.0.server.get_or_create(&self.labels(method, status)).clone());
-        histogram.observe(took.as_secs_f64());
+        self.0.server_known.observe(method, status, took, || {
+            self.0.server.get_or_create_owned(&self.labels(method, status))
+        });
     }
 
     fn labels(&self, method: &Method, status: u16) -> CallLabels {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use omnigate::fake_omni::{Fault, Reset, Rule};
+use omnigate::telemetry::Exposition;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -214,7 +215,7 @@ async fn an_exhausted_budget_is_relieved_by_what_is_stale() {
         house.omni.arrivals().iter().filter(|one| is(one)).count()
     };
     assert!((1..=9).all(|page| fetched(page) == 1));
-    let batch = house.rooms.telemetry.metrics.render(&Default::default());
+    let batch = house.rooms.telemetry.metrics.render(&Default::default(), Exposition::Classic);
     let refreshed =
         "omnigate_grants_total{budget=\"omni\",caller=\"omnigate\",priority=\"batch\"} 9";
     assert!(batch.contains(refreshed), "{batch}");

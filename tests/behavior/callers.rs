@@ -9,6 +9,7 @@ use http::Request;
 use http_body_util::Full;
 use omnigate::base::{CallerId, Certificate, Entrance, Peer, Priority, Remote, RouteId};
 use omnigate::caller::{Caller as Who, CallerSettings, Cidr, Match, Rate, TokenDigest};
+use omnigate::telemetry::Exposition;
 
 use crate::harness::{Answer, Caller, House, Plan, SECOND, get};
 
@@ -95,7 +96,7 @@ async fn each_is_told_by_its_own_evidence_and_held_to_its_route_and_its_cap() {
     for arrival in house.omni.arrivals() {
         assert!(!arrival.headers.keys().any(|name| name.as_str().starts_with("x-omnigate")));
     }
-    let text = house.rooms.telemetry.metrics.render(&Default::default());
+    let text = house.rooms.telemetry.metrics.render(&Default::default(), Exposition::Classic);
     for who in ["keyed", "mesh", "user", "cluster"] {
         let batch =
             |line: &str| line.contains(&format!("caller=\"{who}\"")) && line.contains("batch");

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::Response;
 use omnigate::fake_omni::{Fault, Rule};
+use omnigate::telemetry::Exposition;
 
 use crate::harness::{House, Plan, key};
 
@@ -28,7 +29,7 @@ async fn a_key_that_omni_sends_back_is_blotted_out() {
     house.omni.fail(Rule::new(Fault::EchoAuthorization).times(1));
     let answer = caller.get("/api/v1/documents").await;
     assert!(!String::from_utf8_lossy(&answer.body).contains(&token));
-    let text = house.rooms.telemetry.metrics.render(&omnigate::telemetry::Gauges::default());
+    let text = house.rooms.telemetry.metrics.render(&Default::default(), Exposition::Classic);
     // A field and a body for each text, the field of the binary one, and both of the last.
     assert!(text.contains("omnigate_echoed_secrets_total{credential=\"org\"} 11"), "{text}");
 }

@@ -181,8 +181,8 @@ async fn a_look_that_fails_ends_the_events_and_the_next_viewer_begins_anew() {
         fn readiness(&self) -> Readiness {
             self.0.readiness()
         }
-        fn metrics(&self) -> String {
-            self.0.metrics()
+        fn metrics(&self, form: telemetry::Exposition) -> String {
+            self.0.metrics(form)
         }
         fn reload(&self) -> BoxFuture<'static, ()> {
             self.0.reload()
@@ -192,6 +192,9 @@ async fn a_look_that_fails_ends_the_events_and_the_next_viewer_begins_anew() {
         }
         fn purge(&self, route: Option<&RouteId>) -> Result<Purged, NoSuchRoute> {
             self.0.purge(route)
+        }
+        fn views(&self) -> telemetry::Viewer {
+            self.0.views()
         }
         fn status(&self) -> Status {
             let status = self.0.status();

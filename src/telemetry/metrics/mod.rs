@@ -1,5 +1,20 @@
 //! Every metric that omnigate has, by name. Labels are names from the config and fixed words,
 //! never a caller's text, so that nobody can add a series.
+//!
+//! So the number of series is bounded by the config. With R routes, B budgets (or budget and key, where
+//! each key has a ledger of its own), C callers (and `anonymous`) and K credentials there are at most
+//!
+//! - 8 methods × the statuses that were answered, for each route and for calls without one, of the two
+//!   histograms of durations (17 lines each). What a caller does decides which of omnigate's own statuses
+//!   there are; the others are Omni's, and no caller chooses them;
+//! - R histograms of waits, 3 × B × C counters of grants, 2 × R of 429s, 9 × R of retries, 5 × R of the
+//!   cache, 6 × K of credentials, 5 × B of budgets, one for each refusal in `proxy/problem.rs`;
+//! - one for each listener with TLS, and about twenty of the process.
+
+mod gauges;
+mod register;
+mod text;
+mod vitals;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +25,19 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
-use crate::base::{BudgetId, CallerId, CredentialId, Priority, RouteId};
+use crate::base::{BudgetId, CredentialId, RouteId};
+use crate::telemetry::ExportCounts;
 use crate::telemetry::labels::{
-    BudgetLabel, BudgetRoute, CacheLabels, CacheOutcome, CallLabels, CredentialLabel,
-    CredentialState, GrantLabels, LimitLabels, Probe, ProbeLabels, ReasonLabel, RetryLabels, Word,
+    BudgetRoute, CacheLabels, CacheOutcome, CallLabels, CredentialLabel, GrantLabels, LimitLabels,
+    OutcomeLabel, Probe, ProbeLabels, ReasonLabel, RetryLabels, Word,
 };
 use crate::telemetry::series::{BudgetSeries, CacheSeries, RouteSeries, Series};
+
+use gauges::GaugeSeries;
+pub use gauges::{BudgetGauges, Gauges};
+pub use text::Exposition;
 
 /// Seconds. A queue of minutes is normal here, so the buckets reach far.
 const BUCKETS: [f64; 14] =
@@ -39,17 +59,12 @@ pub struct Metrics {
     refusals: Family<ReasonLabel, Counter>,
     probes: Family<ProbeLabels, Counter>,
     echoed: Family<CredentialLabel, Counter>,
-    queue_depth: Family<BudgetLabel, Gauge>,
-    budget_used: Family<BudgetLabel, Gauge>,
-    budget_limit: Family<BudgetLabel, Gauge>,
-    budget_paused: Family<BudgetLabel, Gauge>,
-    credential_state: Family<CredentialState, Gauge>,
-    credential_age: Family<CredentialLabel, Gauge>,
-    connections: Gauge,
     cache_requests: Family<CacheLabels, Counter>,
     cache_saved: Counter,
-    cache_bytes: Gauge,
-    cache_entries: Gauge,
+    exports: Family<OutcomeLabel, Counter>,
+    spans: Family<OutcomeLabel, Counter>,
+    viewers: Gauge,
+    gauges: GaugeSeries,
     no_route: RouteSeries,
 }
 
@@ -66,40 +81,15 @@ pub struct ExchangeFacts<'a> {
     pub took: Duration,
 }
 
-/// How one budget stands.
-#[derive(Clone, Debug)]
-pub struct BudgetGauges {
-    /// Its name.
-    pub id: BudgetId,
-    /// The key, where each has a ledger of its own.
-    pub key: Option<CredentialId>,
-    /// Sends that count now.
-    pub used: usize,
-    /// Sends per window.
-    pub limit: usize,
-    /// Calls that wait.
-    pub queued: usize,
-    /// Whether nobody sends, because upstream said 429.
-    pub paused: bool,
-}
+/// Somebody who is told how things stand each second, until this is dropped.
+#[derive(Debug)]
+pub struct Viewer(Gauge);
 
-/// What is read off the budgets and credentials when somebody asks.
-#[derive(Clone, Debug, Default)]
-pub struct Gauges {
-    /// All of them.
-    pub budgets: Vec<BudgetGauges>,
-    /// Name, state as a fixed word, seconds since the value was first seen.
-    pub credentials: Vec<(CredentialId, &'static str, Option<Duration>)>,
-    /// Open connections of callers.
-    pub connections: usize,
-    /// What the answers that are kept take up.
-    pub cache_bytes: u64,
-    /// How many answers are kept.
-    pub cache_entries: u64,
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
-
-/// The states that a credential may be in, as metrics spell them.
-const CREDENTIAL_STATES: [&str; 4] = ["ready", "stale", "rejected", "missing"];
 
 fn histogram() -> Histogram {
     Histogram::new(BUCKETS)
@@ -131,108 +121,18 @@ impl Metrics {
             refusals: Family::default(),
             probes: Family::default(),
             echoed: Family::default(),
-            queue_depth: Family::default(),
-            budget_used: Family::default(),
-            budget_limit: Family::default(),
-            budget_paused: Family::default(),
-            credential_state: Family::default(),
-            credential_age: Family::default(),
-            connections: Gauge::default(),
             cache_requests: Family::default(),
             cache_saved: Counter::default(),
-            cache_bytes: Gauge::default(),
-            cache_entries: Gauge::default(),
+            exports: Family::default(),
+            spans: Family::default(),
+            viewers: Gauge::default(),
+            gauges: GaugeSeries::default(),
             no_route,
         };
         metrics.register();
-        metrics.register_cache();
+        // They are at zero from the start: a rate needs something to rise from.
+        let _ = metrics.exports();
         metrics
-    }
-
-    fn register_cache(&mut self) {
-        let r = &mut self.registry;
-        r.register(
-            "omnigate_cache_requests",
-            "Calls on routes that keep answers, by how they were answered",
-            self.cache_requests.clone(),
-        );
-        r.register(
-            "omnigate_cache_saved_requests",
-            "Calls that cost no request of their own",
-            self.cache_saved.clone(),
-        );
-        r.register_with_unit(
-            "omnigate_cache",
-            "What the answers that are kept take up",
-            Unit::Bytes,
-            self.cache_bytes.clone(),
-        );
-        r.register(
-            "omnigate_cache_entries",
-            "Things that are kept: answers, and what leads to them",
-            self.cache_entries.clone(),
-        );
-    }
-
-    fn register(&mut self) {
-        let r = &mut self.registry;
-        let seconds = Unit::Seconds;
-        r.register_with_unit(
-            "http_server_request_duration",
-            "Time from a caller's request head to the end of its answer",
-            seconds.clone(),
-            self.server.clone(),
-        );
-        r.register_with_unit(
-            "http_client_request_duration",
-            "Time from a request head sent to Omni to its response head",
-            seconds.clone(),
-            self.client.clone(),
-        );
-        r.register_with_unit(
-            "omnigate_queue_wait",
-            "Time that granted calls waited for their turn",
-            seconds.clone(),
-            self.queue_wait.clone(),
-        );
-        r.register("omnigate_grants", "Permits to send one request", self.grants.clone());
-        r.register(
-            "omnigate_refusals",
-            "Calls that omnigate answered itself",
-            self.refusals.clone(),
-        );
-        r.register(
-            "omnigate_credential_probes",
-            "Times that Omni was asked whether a key is good",
-            self.probes.clone(),
-        );
-        r.register(
-            "omnigate_echoed_secrets",
-            "Times that Omni sent a key back, which was blotted out",
-            self.echoed.clone(),
-        );
-        r.register("omnigate_upstream_429", "429s of Omni's limit", self.upstream_429.clone());
-        r.register("omnigate_retries", "Calls sent once more", self.retries.clone());
-        r.register("omnigate_queue_depth", "Calls that wait", self.queue_depth.clone());
-        r.register("omnigate_budget_used", "Sends that count now", self.budget_used.clone());
-        r.register("omnigate_budget_limit", "Sends per window", self.budget_limit.clone());
-        r.register(
-            "omnigate_budget_paused",
-            "1 while nobody sends, because Omni said 429",
-            self.budget_paused.clone(),
-        );
-        r.register(
-            "omnigate_credential_state",
-            "1 for the state that the credential is in",
-            self.credential_state.clone(),
-        );
-        r.register_with_unit(
-            "omnigate_credential_age",
-            "Time since the credential's value was first seen",
-            seconds,
-            self.credential_age.clone(),
-        );
-        r.register("omnigate_connections", "Open connections of callers", self.connections.clone());
     }
 
     /// The series of one route; `keeps` says that it has a cache rule.
@@ -243,19 +143,22 @@ impl Metrics {
             let labels = BudgetRoute { budget: budget.clone(), route: route.clone() };
             let limited = |word| {
                 let labels = LimitLabels { budget: budget.clone(), within_budget: Word(word) };
-                self.upstream_429.get_or_create(&labels).clone()
+                self.upstream_429.get_or_create_owned(&labels)
             };
             BudgetSeries {
-                wait: self.queue_wait.get_or_create(&labels).clone(),
+                wait: self.queue_wait.get_or_create_owned(&labels),
                 limited: limited("false"),
                 limited_within: limited("true"),
+                grants: self.grants.clone(),
+                grants_known: Default::default(),
+                budget,
             }
         });
         let cache = keeps.then(|| CacheSeries {
             outcomes: CacheOutcome::ALL.map(|outcome| {
                 let outcome = Word(outcome.as_str());
                 let labels = CacheLabels { route: route.clone(), outcome };
-                self.cache_requests.get_or_create(&labels).clone()
+                self.cache_requests.get_or_create_owned(&labels)
             }),
             saved: self.cache_saved.clone(),
         });
@@ -266,16 +169,6 @@ impl Metrics {
     /// An exchange has ended.
     pub fn exchanged(&self, facts: &ExchangeFacts<'_>) {
         facts.route.unwrap_or(&self.no_route).answered(facts.method, facts.status, facts.took);
-    }
-
-    /// A call of this caller was granted its permit.
-    pub fn granted(&self, budget: &BudgetId, caller: &CallerId, priority: Priority) {
-        let labels = GrantLabels {
-            budget: budget.as_str().into(),
-            caller: caller.as_str().into(),
-            priority: Word(priority.as_str()),
-        };
-        self.grants.get_or_create(&labels).inc();
     }
 
     /// omnigate answered a call itself; `reason` is the problem's stable name.
@@ -295,43 +188,45 @@ impl Metrics {
         self.probes.get_or_create(&ProbeLabels { credential, outcome: outcome.word() }).inc();
     }
 
-    /// Everything in the OpenMetrics text format, with `gauges` as they stand now.
-    pub fn render(&self, gauges: &Gauges) -> String {
-        let int = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        for budget in &gauges.budgets {
-            let name = match &budget.key {
-                None => budget.id.to_string(),
-                Some(key) => format!("{}/{key}", budget.id),
-            };
-            let label = BudgetLabel { budget: name.into() };
-            self.budget_used.get_or_create(&label).set(int(budget.used));
-            self.budget_limit.get_or_create(&label).set(int(budget.limit));
-            self.queue_depth.get_or_create(&label).set(int(budget.queued));
-            self.budget_paused.get_or_create(&label).set(i64::from(budget.paused));
+    /// What is counted of spans and of the batches that carry them.
+    pub fn exports(&self) -> ExportCounts {
+        let batches =
+            |fate| self.exports.get_or_create_owned(&OutcomeLabel { outcome: Word(fate) });
+        let spans = |fate| self.spans.get_or_create_owned(&OutcomeLabel { outcome: Word(fate) });
+        ExportCounts {
+            taken: batches("exported"),
+            refused: batches("failed"),
+            exported: spans("exported"),
+            failed: spans("failed"),
+            dropped: spans("dropped"),
         }
-        for (credential, state, age) in &gauges.credentials {
-            let credential: Arc<str> = credential.as_str().into();
-            for each in CREDENTIAL_STATES {
-                let label = CredentialState { credential: credential.clone(), state: Word(each) };
-                self.credential_state.get_or_create(&label).set(i64::from(each == *state));
-            }
-            let seconds = age.map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
-            self.credential_age.get_or_create(&CredentialLabel { credential }).set(seconds);
-        }
-        self.connections.set(int(gauges.connections));
-        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.cache_bytes.set(whole(gauges.cache_bytes));
-        self.cache_entries.set(whole(gauges.cache_entries));
-        let mut text = String::new();
+    }
+
+    /// One more is told how things stand each second, until what this gives is dropped.
+    pub fn views(&self) -> Viewer {
+        self.viewers.inc();
+        Viewer(self.viewers.clone())
+    }
+
+    /// Everything as text, with `gauges` as they stand now.
+    pub fn render(&self, gauges: &Gauges, exposition: Exposition) -> String {
+        self.gauges.set(gauges);
+        let mut open = String::new();
         // Writing to a string does not fail.
-        let _ = encode(&mut text, &self.registry);
-        text
+        let _ = encode(&mut open, &self.registry);
+        match exposition {
+            Exposition::OpenMetrics => open,
+            Exposition::Classic => text::classic(&open),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
+    use crate::base::{CallerId, Priority};
     use crate::telemetry::labels::Retry;
 
     #[test]
@@ -340,9 +235,7 @@ mod tests {
         let series = metrics.route(&RouteId::new("lists"), Some(&BudgetId::new("omni")), true);
         series.cached(CacheOutcome::Hit, 0);
         series.cached(CacheOutcome::Bypass, 1);
-        series.granted(Duration::from_secs(3));
-        let (budget, caller) = (BudgetId::new("omni"), CallerId::new("nightly"));
-        metrics.granted(&budget, &caller, Priority::Batch);
+        series.granted(Duration::from_secs(3), &CallerId::new("nightly"), Priority::Batch);
         series.limited(true);
         series.retried(Retry::Limited);
         let facts = ExchangeFacts {
@@ -353,7 +246,7 @@ mod tests {
         };
         metrics.exchanged(&facts);
         metrics.refused("no-route");
-        let text = metrics.render(&Gauges {
+        let gauges = Gauges {
             budgets: vec![BudgetGauges {
                 id: BudgetId::new("omni"),
                 key: None,
@@ -361,19 +254,33 @@ mod tests {
                 limit: 60,
                 queued: 4,
                 paused: true,
+                held: false,
             }],
-            credentials: vec![(CredentialId::new("org"), "ready", Some(Duration::from_secs(9)))],
+            credentials: vec![
+                (CredentialId::new("org"), "ready", Some(Duration::from_secs(9))),
+                (CredentialId::new("gone"), "missing", None),
+            ],
+            certificates: vec![("[::]:6664".to_owned(), UNIX_EPOCH + Duration::from_millis(4500))],
+            ready: true,
             connections: 2,
             cache_bytes: 70_000,
             cache_entries: 3,
-        });
+        };
+        let text = metrics.render(&gauges, Exposition::Classic);
         for line in [
             "omnigate_grants_total{budget=\"omni\",caller=\"nightly\",priority=\"batch\"} 1",
             "omnigate_queue_wait_seconds_sum{budget=\"omni\",route=\"lists\"} 3.0",
             "omnigate_upstream_429_total{budget=\"omni\",within_budget=\"true\"} 1",
             "omnigate_upstream_429_total{budget=\"omni\",within_budget=\"false\"} 0",
             "omnigate_retries_total{route=\"lists\",reason=\"429\"} 1",
-            "omnigate_budget_paused{budget=\"omni\"} 1",
+            "omnigate_budget_paused{budget=\"omni\",by=\"omni\"} 1",
+            "omnigate_budget_paused{budget=\"omni\",by=\"operator\"} 0",
+            "omnigate_certificate_expiry_timestamp_seconds{listener=\"[::]:6664\"} 4.5",
+            "omnigate_ready 1",
+            "omnigate_status_viewers 0",
+            "omnigate_otlp_exports_total{outcome=\"failed\"} 0",
+            "omnigate_otlp_spans_total{outcome=\"dropped\"} 0",
+            "omnigate_credential_state{credential=\"gone\",state=\"missing\"} 1",
             "omnigate_refusals_total{reason=\"no-route\"} 1",
             "omnigate_budget_used{budget=\"omni\"} 17",
             "omnigate_queue_depth{budget=\"omni\"} 4",
@@ -389,6 +296,8 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
+        // 0 would be the age of a new one.
+        assert!(!text.contains("omnigate_credential_age_seconds{credential=\"gone\"}"), "{text}");
         let count = "http_server_request_duration_seconds_count{route=\"lists\",method=\"GET\",status=\"200\"} 1";
         assert!(text.contains(count), "{text}");
     }
@@ -407,7 +316,32 @@ mod tests {
                 took,
             });
         }
-        let text = metrics.render(&Gauges::default());
+        let text = metrics.render(&Gauges::default(), Exposition::Classic);
         assert_eq!(text.matches("http_server_request_duration_seconds_count").count(), 1);
+    }
+
+    #[test]
+    fn spans_and_viewers_are_counted_until_they_are_gone() {
+        let metrics = Metrics::new();
+        metrics.exports().taken.inc();
+        metrics.exports().dropped.inc_by(3);
+        let viewers = [metrics.views(), metrics.views()];
+        let text = || metrics.render(&Gauges::default(), Exposition::OpenMetrics);
+        assert!(text().contains("\nomnigate_status_viewers 2\n"));
+        drop(viewers);
+        assert!(text().contains("\nomnigate_status_viewers 0\n"));
+        assert!(text().contains("\nomnigate_otlp_exports_total{outcome=\"exported\"} 1\n"));
+        assert!(text().contains("\nomnigate_otlp_spans_total{outcome=\"dropped\"} 3\n"));
+    }
+
+    #[test]
+    fn no_help_has_to_be_escaped() {
+        let text = Metrics::new().render(&Gauges::default(), Exposition::OpenMetrics);
+        let helps: Vec<&str> = text.lines().filter(|line| line.starts_with("# HELP")).collect();
+        assert!(helps.len() > 10, "{text}");
+        for help in helps {
+            assert!(!help.contains(['"', '\\']), "{help}");
+            assert!(help.ends_with('.') && !help.ends_with(".."), "{help}");
+        }
     }
 }
