@@ -16,7 +16,7 @@ use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::admin::{Admin, Place, Reason, Role, Rules};
+use crate::admin::{Admin, Desk, Place, Reason, Role, Rules};
 use crate::base::{Body, Peer};
 use crate::cache::Cache;
 use crate::caller::{CallerSettings, Callers};
@@ -30,7 +30,7 @@ use crate::telemetry::{Telemetry, TracesError};
 use crate::upstream::Upstream;
 
 pub use inquiry::Inquiry;
-use office::Office;
+use office::{Named, Office};
 use signals::Reread;
 pub use signals::Signals;
 
@@ -98,6 +98,7 @@ pub struct Rooms {
     pub custody: Arc<Custody>,
     /// Where everything that happens is told.
     pub telemetry: Telemetry,
+    named: Arc<Named>,
 }
 
 impl Rooms {
@@ -140,7 +141,8 @@ impl Rooms {
         };
         let proxy = Proxy::new(plan, callers, neighbours, config.replay);
         let (proxy, credentials) = (Arc::new(proxy), Arc::new(credentials));
-        Ok(Self { proxy, shaper, cache, credentials, custody, telemetry })
+        let named = Arc::new(Named::of(config));
+        Ok(Self { proxy, shaper, cache, credentials, custody, telemetry, named })
     }
 
     /// Answers one request.
@@ -151,6 +153,13 @@ impl Rooms {
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
         let proxy = self.proxy.clone();
         async move { proxy.handle(request, peer).await }
+    }
+
+    /// What operators see and do, while `callers` serves them.
+    pub fn desk(&self, callers: Server) -> impl Desk + use<> {
+        let reread = Reread { credentials: self.credentials.clone(), certificates: Vec::new() };
+        let (draining, certified) = (Arc::default(), Vec::new());
+        Office { rooms: self.clone(), callers, draining, reread, certified }
     }
 
     /// Keeps the keys as they should be, until `stop`; meant to be spawned.

@@ -24,7 +24,7 @@ impl Office {
             limit: budget.limit,
             queued: budget.queued,
             paused: budget.paused.is_some(),
-            held: false,
+            held: budget.held,
         });
         let credentials = self.rooms.credentials.iter();
         let certificates = self.certified.iter();

@@ -1,10 +1,14 @@
 //! What operators see and do, read off the rooms.
 
+mod status;
+mod wall;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tracing::{info, warn};
 
 use crate::admin::{
     CredentialView, Desk, KeyAnswer, NoAnswer, NoSuchBudget, NoSuchRoute, Purged, Readiness,
@@ -18,6 +22,8 @@ use crate::omni::KeyScope;
 use crate::proxy::WhoamiError;
 use crate::server::Server;
 use crate::telemetry::{self, BadFilter, Exposition, Viewer};
+
+pub(super) use status::Named;
 
 /// What the admin listeners show and do.
 pub(super) struct Office {
@@ -74,16 +80,21 @@ impl Desk for Office {
     }
 
     fn status(&self) -> Status {
-        Status { readiness: self.readiness().into(), ..Status::default() }
+        self.facts()
     }
 
     fn pause(&self, budget: Option<&BudgetId>, time: Option<Duration>) -> Result<(), NoSuchBudget> {
-        let _ = (budget, time);
+        self.known(budget)?;
+        let (name, for_s) = (budget.map(BudgetId::as_str), time.map(|time| time.as_secs_f64()));
+        warn!(budget = name, for_s, "paused by hand");
+        self.rooms.shaper.pause(budget, time);
         Ok(())
     }
 
     fn resume(&self, budget: Option<&BudgetId>) -> Result<(), NoSuchBudget> {
-        let _ = budget;
+        self.known(budget)?;
+        info!(budget = budget.map(BudgetId::as_str), "resumed by hand");
+        self.rooms.shaper.resume(budget);
         Ok(())
     }
 
@@ -93,6 +104,17 @@ impl Desk for Office {
 
     fn set_log(&self, filter: Option<&str>) -> Result<String, BadFilter> {
         telemetry::set_log(filter)
+    }
+}
+
+impl Office {
+    /// Says no to a budget that is not there.
+    fn known(&self, budget: Option<&BudgetId>) -> Result<(), NoSuchBudget> {
+        let shaper = &self.rooms.shaper;
+        if budget.is_none_or(|budget| shaper.budget(budget).is_some()) {
+            return Ok(());
+        }
+        Err(NoSuchBudget { known: shaper.budgets().iter().map(|one| one.id.clone()).collect() })
     }
 }
 

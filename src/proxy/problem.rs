@@ -78,6 +78,9 @@ impl Error {
             Self::Refused(Refused::Late { .. }) => {
                 shape(S::SERVICE_UNAVAILABLE, "queue-deadline", "connection_limit_reached")
             }
+            Self::Refused(Refused::Paused { .. }) => {
+                shape(S::SERVICE_UNAVAILABLE, "paused", "proxy_internal_response")
+            }
             Self::Refused(Refused::Draining { .. }) => {
                 shape(S::SERVICE_UNAVAILABLE, "draining", "proxy_internal_response")
             }
@@ -175,7 +178,9 @@ impl Error {
                 | Refused::Late { estimate, .. }
                 | Refused::Draining { estimate, .. },
             ) => Some(*estimate),
-            Self::Refused(Refused::CallerLimit { retry_after, .. })
+            Self::Refused(
+                Refused::CallerLimit { retry_after, .. } | Refused::Paused { retry_after },
+            )
             | Self::Busy { retry_after } => Some(*retry_after),
             Self::Refused(Refused::Rejected { .. }) => Some(Duration::from_secs(60)),
             Self::Credential(_) => Some(Duration::from_secs(5)),
@@ -275,6 +280,7 @@ fn title(kind: &str) -> &'static str {
         "impersonation-denied" => "Acting for another user is not allowed here",
         "queue-full" => "Too many calls wait already",
         "queue-deadline" => "The turn comes too late",
+        "paused" => "This gateway was told to send nothing for now",
         "draining" => "This gateway is shutting down",
         "credential-unavailable" => "The key for this route is not at hand",
         "upstream-unreachable" => "Omni cannot be reached",

@@ -61,6 +61,11 @@ impl Callers {
         }
     }
 
+    /// Who has this index.
+    pub(crate) fn name(&self, index: CallerIndex) -> Option<&CallerId> {
+        self.all.get(index).map(|caller| &caller.rules.id)
+    }
+
     /// Counts one more call of the caller, if it may.
     pub(crate) fn join(
         &mut self,
@@ -83,7 +88,7 @@ impl Callers {
                 return Err(Refused::CallerLimit { caller, retry_after });
             }
             calls.hold();
-            calls.stamp(Stamp { at: now, slot: None });
+            calls.stamp(Stamp::of_nobody(now));
         }
         caller.queued += 1;
         Ok(())

@@ -10,6 +10,7 @@ use crate::shape::lane::{Purpose, Service};
 use crate::shape::line::{Count, LaneIndex, Seat, Ticket};
 use crate::shape::queue::{Queue, Stage};
 use crate::shape::refused::Refused;
+use crate::shape::stop::Stop;
 
 /// How many of those who are refused when the process ends are told an estimate.
 const SHOWN: usize = 256;
@@ -23,7 +24,7 @@ impl Queue {
             if self.lower_bound(seat, sure, now) <= until {
                 return;
             }
-            let late = self.late(ticket, seat, now);
+            let late = self.late(ticket, seat, now, until);
             self.refuse(ticket, late);
         }
     }
@@ -86,6 +87,9 @@ impl Queue {
 
     /// The lowest rank at which a call of this kind would go after `end`.
     fn first_after(&self, seat: Seat, now: Instant, end: Instant) -> usize {
+        if self.stop_of(seat.lane, now) == Stop::UntilResumed {
+            return 0;
+        }
         let after = |rank: usize| now + self.lane_estimate(seat, rank, now) > end;
         let (mut low, mut high) = (0, self.line.len() + 1);
         while low < high {
@@ -95,12 +99,33 @@ impl Queue {
         low
     }
 
-    pub(super) fn late(&self, ticket: Ticket, seat: Seat, now: Instant) -> Refused {
-        let position = self.line.rank(seat, ticket, Count::Expected);
-        Refused::Late { position, estimate: self.lane_estimate(seat, position, now) }
+    /// Why a waiter misses `deadline`.
+    pub(super) fn late(
+        &self,
+        ticket: Ticket,
+        seat: Seat,
+        now: Instant,
+        deadline: Instant,
+    ) -> Refused {
+        self.late_at(self.line.rank(seat, ticket, Count::Expected), seat, now, deadline)
     }
 
-    fn refuse(&mut self, ticket: Ticket, refused: Refused) {
+    /// Why a call that has `position` others before it misses `deadline`: for a pause by hand, where
+    /// that would be enough.
+    pub(super) fn late_at(
+        &self,
+        position: usize,
+        seat: Seat,
+        now: Instant,
+        deadline: Instant,
+    ) -> Refused {
+        self.stop_of(seat.lane, now).refusal(now, deadline).unwrap_or_else(|| {
+            let estimate = self.lane_estimate(seat, position, now);
+            Refused::Late { position, estimate }
+        })
+    }
+
+    pub(super) fn refuse(&mut self, ticket: Ticket, refused: Refused) {
         let Some(waiter) = self.waiters.get_mut(&ticket) else { return };
         let (seat, until, queued) = (waiter.seat, waiter.until(), waiter.queued());
         waiter.stage = Stage::Refused(refused);

@@ -9,6 +9,7 @@ use crate::shape::journal::Sender;
 use crate::shape::meter::{Meter, later, sooner};
 use crate::shape::schedule::Next;
 use crate::shape::settings::BudgetSettings;
+use crate::shape::stop::Stop;
 
 /// One key that a lane's calls may go with.
 #[derive(Debug)]
@@ -108,7 +109,7 @@ impl Lane {
                 best = Some((next, way.last_used, index));
             }
         }
-        best.map_or((Next::WhenGivenBack, 0), |(next, _, index)| (next, index))
+        best.map_or((Next::Untold, 0), |(next, _, index)| (next, index))
     }
 
     /// The earliest moment at which a call with `ahead` calls before it can go.
@@ -153,9 +154,19 @@ impl Lane {
         self.hopeful().map(of_way).min().unwrap_or(now)
     }
 
+    /// For how long somebody has paused every key by hand that calls may still get.
+    pub(crate) fn stop(&self, meters: &[Meter], now: Instant) -> Stop {
+        let of_way = |way: &Way| {
+            let each = way.meters.iter().map(|&meter| meters[meter].stop.at(now));
+            each.max().unwrap_or(Stop::Off)
+        };
+        self.hopeful().map(of_way).min().unwrap_or(Stop::Off)
+    }
+
     /// Whether every key that calls may still get is held by a pause.
     pub(crate) fn is_paused(&self, meters: &[Meter], now: Instant) -> bool {
-        let held = |way: &Way| way.meters.iter().any(|&meter| meters[meter].pause.holds(now));
+        let holds = |meter: &Meter| meter.pause.holds(now) || meter.stop.holds(now);
+        let held = |way: &Way| way.meters.iter().any(|&meter| holds(&meters[meter]));
         !self.all_out() && self.hopeful().all(held)
     }
 
@@ -166,7 +177,7 @@ impl Lane {
                 let meter = &meters[meter];
                 match meter.next(now, priority) {
                     Next::Now => meter.schedule.free(now, meter.share(priority)),
-                    Next::At(_) | Next::WhenGivenBack => 0,
+                    Next::At(_) | Next::Untold => 0,
                 }
             });
             each.min().unwrap_or(usize::MAX)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::base::Priority;
 use crate::shape::journal::Slot;
 
 /// Counts `limit` sends per `span`, each from the moment it was stamped.
@@ -25,6 +26,23 @@ pub(crate) struct Stamp {
     pub(crate) at: Instant,
     /// Where it stands in the journal; given up when the stamp expires.
     pub(crate) slot: Option<Slot>,
+    /// Whose; nobody knows of one of an earlier life.
+    pub(crate) by: Option<By>,
+}
+
+/// Whose send it was. Eight bytes, since a ledger may hold many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct By {
+    /// The index of the caller.
+    pub(crate) caller: u32,
+    pub(crate) priority: Priority,
+}
+
+impl Stamp {
+    /// A send of which only the time counts.
+    pub(crate) fn of_nobody(at: Instant) -> Self {
+        Self { at, slot: None, by: None }
+    }
 }
 
 impl Ledger {
@@ -36,6 +54,16 @@ impl Ledger {
     pub(crate) fn restore(&mut self, stamps: impl IntoIterator<Item = Stamp>) {
         self.stamps.extend(stamps);
         self.stamps.make_contiguous().sort_by_key(|stamp| stamp.at);
+    }
+
+    /// The sends that count, the oldest first.
+    pub(crate) fn stamps(&self) -> impl ExactSizeIterator<Item = &Stamp> {
+        self.stamps.iter()
+    }
+
+    /// Permits in hand.
+    pub(crate) fn held(&self) -> usize {
+        self.held
     }
 
     /// How many sends count now, permits in hand among them.
@@ -114,7 +142,13 @@ mod tests {
 
     fn sent(ledger: &mut Ledger, at: Instant) {
         ledger.hold();
-        ledger.stamp(Stamp { at, slot: None });
+        ledger.stamp(Stamp::of_nobody(at));
+    }
+
+    #[test]
+    fn who_sent_costs_eight_bytes() {
+        assert_eq!(size_of::<Option<By>>(), 8);
+        assert_eq!(size_of::<Stamp>(), size_of::<(Instant, Option<Slot>)>() + 8);
     }
 
     #[test]
@@ -144,7 +178,7 @@ mod tests {
         let start = Instant::now();
         let later = |s| start + Duration::from_secs(s);
         let mut ledger = Ledger::new(2, Duration::from_secs(60));
-        ledger.restore([3, 1, 2].map(|s| Stamp { at: later(s), slot: None }));
+        ledger.restore([3, 1, 2].map(|s| Stamp::of_nobody(later(s))));
         // Two of the three must expire before there is room for one.
         assert_eq!(ledger.frees_at(0), Some(later(62)));
         assert_eq!(ledger.slot_at(0, later(3), false, 0), later(62));

@@ -183,6 +183,18 @@ impl Line {
         None
     }
 
+    /// Each row that has somebody, with how many and who came first.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (Seat, usize, Ticket)> {
+        self.classes.iter().zip(Priority::ALL).flat_map(|(class, priority)| {
+            class.callers.iter().flat_map(move |(&caller, of_caller)| {
+                of_caller.rows.iter().filter_map(move |(&lane, row)| {
+                    let first = *row.order.front()?;
+                    Some((Seat { priority, caller, lane }, row.order.len(), first))
+                })
+            })
+        })
+    }
+
     /// Every lane that has somebody ready, with the class; what an alarm has to know.
     pub(crate) fn ready_lanes(&self) -> BTreeSet<(LaneIndex, Priority)> {
         let mut lanes = BTreeSet::new();

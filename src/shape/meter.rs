@@ -9,6 +9,7 @@ use crate::shape::journal::Slot;
 use crate::shape::pause::Pause;
 use crate::shape::schedule::{Next, Schedule, Share};
 use crate::shape::settings::BudgetSettings;
+use crate::shape::stop::Stop;
 
 /// For so long a budget sends as `strict` does after Omni refused a call within the limit.
 const STRICT_FOR: Duration = Duration::from_secs(3_600);
@@ -21,6 +22,8 @@ pub(crate) struct Meter {
     pub(crate) key: Option<CredentialId>,
     pub(crate) schedule: Schedule,
     pub(crate) pause: Pause,
+    /// Whether somebody paused its budget by hand.
+    pub(crate) stop: Stop,
     /// Where the end of a pause is written down.
     pub(crate) pause_slot: Option<Slot>,
     window: Duration,
@@ -38,6 +41,7 @@ impl Meter {
             key,
             schedule,
             pause: Pause::default(),
+            stop: Stop::Off,
             pause_slot: None,
             window: settings.window,
             has_reserve: settings.reserve > 0,
@@ -52,19 +56,23 @@ impl Meter {
     }
 
     pub(crate) fn next(&self, now: Instant, priority: Priority) -> Next {
-        later(self.pause.next(now), self.schedule.next(now, self.share(priority)))
+        let paused = later(self.stop.next(now), self.pause.next(now));
+        later(paused, self.schedule.next(now, self.share(priority)))
     }
 
     /// The earliest moment at which a call with `ahead` calls before it can go.
     pub(crate) fn lower_bound(&self, ahead: usize, now: Instant, priority: Priority) -> Instant {
-        let from = self.pause.until().map_or(now, |until| until.max(now));
+        let ends = self.pause.until().into_iter().chain(self.stop.until());
+        let from = ends.fold(now, Instant::max);
         self.schedule.lower_bound(ahead, now, self.share(priority)).max(from)
     }
 
     pub(crate) fn estimate(&self, ahead: usize, now: Instant, priority: Priority) -> Instant {
-        let sent = self.schedule.estimate(ahead, now, self.share(priority));
+        // What was paused by hand goes on as if nothing had been; only Omni wants to be treated gently.
+        let from = self.stop.expected_end(now);
+        let sent = self.schedule.estimate(ahead, from, self.share(priority));
         match self.pause.until() {
-            Some(until) => sent.max(until.max(now) + self.pace(ahead)),
+            Some(until) => sent.max(until.max(from) + self.pace(ahead)),
             None => sent,
         }
     }
@@ -112,7 +120,7 @@ impl Meter {
 /// Of two conditions the one that is met later.
 pub(crate) fn later(a: Next, b: Next) -> Next {
     match (a, b) {
-        (Next::WhenGivenBack, _) | (_, Next::WhenGivenBack) => Next::WhenGivenBack,
+        (Next::Untold, _) | (_, Next::Untold) => Next::Untold,
         (Next::At(a), Next::At(b)) => Next::At(a.max(b)),
         (Next::At(at), Next::Now) | (Next::Now, Next::At(at)) => Next::At(at),
         (Next::Now, Next::Now) => Next::Now,
@@ -124,7 +132,7 @@ pub(crate) fn sooner(a: Next, b: Next) -> Next {
     match (a, b) {
         (Next::Now, _) | (_, Next::Now) => Next::Now,
         (Next::At(a), Next::At(b)) => Next::At(a.min(b)),
-        (Next::At(at), Next::WhenGivenBack) | (Next::WhenGivenBack, Next::At(at)) => Next::At(at),
-        (Next::WhenGivenBack, Next::WhenGivenBack) => Next::WhenGivenBack,
+        (Next::At(at), Next::Untold) | (Next::Untold, Next::At(at)) => Next::At(at),
+        (Next::Untold, Next::Untold) => Next::Untold,
     }
 }

@@ -25,8 +25,10 @@ mod schedule;
 mod sent;
 mod settings;
 mod shaper;
+mod stop;
 mod takeover;
 mod terms;
+mod view;
 
 pub use callers::CallerRules;
 pub use folder::{StateError, StatePlace};
@@ -36,3 +38,4 @@ pub use refused::Refused;
 pub use settings::{BudgetSettings, ColdStart, Key, Profile, Scope};
 pub use shaper::{Ask, LaneId, Outlook, Shaper, ShaperSettings, Snapshot};
 pub use terms::Terms;
+pub use view::{BudgetView, By, CallerView, Held, SentView, View, Waiting};

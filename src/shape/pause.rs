@@ -58,6 +58,11 @@ impl Pause {
         }
     }
 
+    /// Whether the probe is out, and nobody knows yet.
+    pub(crate) fn is_probing(&self) -> bool {
+        matches!(self.state, State::Probing { .. })
+    }
+
     pub(crate) fn is_on(&self) -> bool {
         !matches!(self.state, State::Open)
     }

@@ -14,10 +14,11 @@ use crate::base::{CredentialId, Priority};
 use crate::shape::callers::Callers;
 use crate::shape::journal::{Journal, Slot};
 use crate::shape::lane::Lane;
-use crate::shape::line::{Count, LaneIndex, Line, Seat, Ticket};
-use crate::shape::meter::Meter;
+use crate::shape::line::{CallerIndex, Count, LaneIndex, Line, Seat, Ticket};
+use crate::shape::meter::{Meter, later};
 use crate::shape::refused::Refused;
 use crate::shape::schedule::Next;
+use crate::shape::stop::Stop;
 
 /// How long before its turn a waiter prepares. Longer than a TLS handshake over an ocean, and
 /// shorter than upstream keeps an idle connection.
@@ -33,6 +34,8 @@ pub(crate) struct Queue {
     pub(crate) lanes: Vec<Lane>,
     pub(crate) callers: Callers,
     pub(crate) journal: Option<Arc<Journal>>,
+    /// Whether somebody has paused everything by hand, also what no budget pays.
+    pub(super) stop: Stop,
     pub(super) line: Line,
     /// Everybody who holds a place, also while its grant is in its hands.
     pub(super) waiters: BTreeMap<Ticket, Waiter>,
@@ -44,7 +47,7 @@ pub(crate) struct Queue {
     /// Set once the process is asked to end: calls that would go later are refused.
     pub(super) draining: Option<Instant>,
     /// When somebody has to look again.
-    alarm: Option<Instant>,
+    pub(super) alarm: Option<Instant>,
     /// When the pump will.
     pump: Option<Instant>,
 }
@@ -52,6 +55,8 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) seat: Seat,
+    /// When it came, however often it has waited since.
+    pub(super) joined: Instant,
     pub(super) deadline: Instant,
     /// Until then it is not refused, whatever its deadline.
     grace: Instant,
@@ -83,6 +88,7 @@ pub(crate) struct Grant {
     pub(crate) lane: LaneIndex,
     /// Which of the lane's keys it is for.
     pub(crate) way: usize,
+    pub(super) caller: CallerIndex,
     pub(super) priority: Priority,
     pub(super) slot: Option<Slot>,
 }
@@ -112,6 +118,7 @@ impl Queue {
             lanes: Vec::new(),
             callers,
             journal,
+            stop: Stop::Off,
             line: Line::default(),
             waiters: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -151,13 +158,15 @@ impl Queue {
         let first = self.line.rank_of_next(seat, Count::Sure);
         let last = self.line.rank_of_next(seat, Count::Expected);
         let estimate = self.lane_estimate(seat, last, now);
-        if let Some(end) = self.draining.filter(|end| now + estimate > *end) {
+        let stop = self.stop_of(seat.lane, now);
+        let goes_after = |end: &Instant| stop == Stop::UntilResumed || now + estimate > *end;
+        if let Some(end) = self.draining.filter(goes_after) {
             let position = last;
             let estimate = estimate.max(end - now);
             return Err(Refused::Draining { position, estimate });
         }
         if self.lower_bound(seat, first, now) > deadline {
-            return Err(Refused::Late { position: last, estimate });
+            return Err(self.late_at(last, seat, now, deadline));
         }
         // A call whose slot is free does not wait, even while it has no connection yet.
         let waits = !estimate.is_zero();
@@ -171,7 +180,8 @@ impl Queue {
         self.line.join(seat, ticket);
         self.deadlines.insert((deadline, ticket));
         let stage = Stage::Waiting;
-        let waiter = Waiter { seat, deadline, grace: now, stage, waker: None, position: last };
+        let waiter =
+            Waiter { seat, joined: now, deadline, grace: now, stage, waker: None, position: last };
         self.waiters.insert(ticket, waiter);
         self.advance(now);
         Ok(ticket)
@@ -191,7 +201,11 @@ impl Queue {
             return;
         }
         if waiter.deadline < now {
-            waiter.stage = Stage::Refused(LATE);
+            let (lane, deadline) = (seat.lane, waiter.deadline);
+            let paused = self.stop_of(lane, now).refusal(now, deadline);
+            if let Some(waiter) = self.waiters.get_mut(&ticket) {
+                waiter.stage = Stage::Refused(paused.unwrap_or(LATE));
+            }
             return;
         }
         waiter.stage = Stage::Preparing;
@@ -305,9 +319,9 @@ impl Queue {
         self.refuse_hopeless(now);
         while self.grant_one(now) {}
         let turns = self.line.ready_lanes().into_iter().filter_map(|(lane, priority)| {
-            match self.lanes[lane].next(&self.meters, now, priority).0 {
+            match self.next(lane, now, priority) {
                 Next::At(at) => Some(at),
-                Next::Now | Next::WhenGivenBack => None,
+                Next::Now | Next::Untold => None,
             }
         });
         let turns: Vec<Instant> = turns.collect();
@@ -315,7 +329,16 @@ impl Queue {
         self.alarm = turns.into_iter().chain(near).min();
     }
 
+    /// When the next call of a lane may go.
+    pub(super) fn next(&self, lane: LaneIndex, now: Instant, priority: Priority) -> Next {
+        let (next, _) = self.lanes[lane].next(&self.meters, now, priority);
+        later(self.stop.next(now), next)
+    }
+
     fn grant_one(&mut self, now: Instant) -> bool {
+        if self.stop.holds(now) {
+            return false;
+        }
         let (lanes, meters) = (&self.lanes, &self.meters);
         let may_send =
             |lane: LaneIndex, priority| lanes[lane].next(meters, now, priority).0 == Next::Now;
@@ -335,6 +358,7 @@ impl Queue {
             number: self.grants,
             lane: seat.lane,
             way: index,
+            caller: seat.caller,
             priority: seat.priority,
             slot,
         };
@@ -353,6 +377,10 @@ impl Queue {
             let mut told = false;
             let mut alarm: Option<Instant> = None;
             for (seat, ticket, rank) in self.line.next_to_prepare() {
+                // Nobody holds a connection until somebody resumes.
+                if self.stop_of(seat.lane, now) == Stop::UntilResumed {
+                    continue;
+                }
                 let turn = self.lower_bound(seat, rank, now);
                 if turn > now + LEAD {
                     let at = turn - LEAD;
@@ -638,9 +666,12 @@ mod tests {
                 assert_eq!(self.queue.callers.queued(caller), queued.count());
             }
             // Never idle: everybody near is ready, so if a slot were free somebody would have it.
-            let stuck = self.queue.line.ready_lanes().into_iter().any(|(lane, priority)| {
-                self.queue.lanes[lane].next(&self.queue.meters, self.now, priority).0 == Next::Now
-            });
+            let stuck = self
+                .queue
+                .line
+                .ready_lanes()
+                .into_iter()
+                .any(|(lane, priority)| self.queue.next(lane, self.now, priority) == Next::Now);
             assert!(!stuck, "a slot is free and somebody waits");
             if !self.places.is_empty() && self.permits.is_empty() {
                 assert!(self.queue.alarm.is_some(), "nobody will look again");

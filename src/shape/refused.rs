@@ -41,6 +41,12 @@ pub enum Refused {
         /// When it would have gone.
         estimate: Duration,
     },
+    /// Somebody has paused what it is charged to by hand, for longer than it waits.
+    #[error("sending is paused by hand, for longer than this call waits")]
+    Paused {
+        /// How long the pause still lasts, or when to ask again where nobody knows.
+        retry_after: Duration,
+    },
     /// The process ends before its turn.
     #[error("omnigate is shutting down ({position} calls before this one)")]
     Draining {

@@ -21,8 +21,9 @@ const STRICT_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 pub(crate) enum Next {
     Now,
     At(Instant),
-    /// Every slot is taken and one of them by a permit in hand: no time can be told.
-    WhenGivenBack,
+    /// No time can be told: every slot is taken and one of them by a permit in hand, or somebody has
+    /// paused it by hand until further notice.
+    Untold,
 }
 
 /// Whether a call may use the slots that are kept for people.
@@ -104,6 +105,20 @@ impl Schedule {
         self.ledger.used()
     }
 
+    /// Permits in hand.
+    pub(crate) fn held(&self) -> usize {
+        self.ledger.held()
+    }
+
+    /// The sends that count, the oldest first.
+    pub(crate) fn stamps(&self) -> impl ExactSizeIterator<Item = &Stamp> {
+        self.ledger.stamps()
+    }
+
+    pub(crate) fn settings(&self) -> &BudgetSettings {
+        &self.settings
+    }
+
     pub(crate) fn is_strict(&self) -> bool {
         self.strict_until.is_some()
     }
@@ -180,7 +195,7 @@ impl Schedule {
         let slot_at = if self.ledger.is_full(reserve) {
             match self.ledger.frees_at(reserve) {
                 Some(at) => at,
-                None => return Next::WhenGivenBack,
+                None => return Next::Untold,
             }
         } else {
             now
@@ -207,8 +222,8 @@ impl Schedule {
     }
 
     /// The head of a taken send is handed to the socket.
-    pub(crate) fn stamp(&mut self, at: Instant, slot: Option<Slot>) {
-        self.ledger.stamp(Stamp { at, slot });
+    pub(crate) fn stamp(&mut self, stamp: Stamp) {
+        self.ledger.stamp(stamp);
     }
 
     /// A taken send did not begin.
@@ -319,11 +334,11 @@ mod tests {
             match schedule.next(now, Share::Whole) {
                 Next::Now => {
                     schedule.take(now, Share::Whole);
-                    schedule.stamp(now, None);
+                    schedule.stamp(Stamp::of_nobody(now));
                     sends.push(now);
                 }
                 Next::At(at) => now = at,
-                Next::WhenGivenBack => panic!("nothing is in hand"),
+                Next::Untold => panic!("nothing is in hand"),
             }
         }
         sends
@@ -406,7 +421,7 @@ mod tests {
                         held += 1;
                     },
                     4..7 => if held > 0 {
-                        schedule.stamp(now, None);
+                        schedule.stamp(Stamp::of_nobody(now));
                         sends.push(now);
                         held -= 1;
                     },

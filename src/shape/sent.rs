@@ -5,16 +5,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::shape::lane::Way;
+use crate::shape::ledger::{By, Stamp};
 use crate::shape::queue::{Grant, Queue};
 
 impl Queue {
     /// The head of `grant`'s request is handed to the socket.
     pub(crate) fn stamp(&mut self, now: Instant, grant: &Grant) {
         let way = &self.lanes[grant.lane].ways[grant.way];
+        let caller = u32::try_from(grant.caller).ok();
+        let by = caller.map(|caller| By { caller, priority: grant.priority });
         for (nth, &meter) in way.meters.iter().enumerate() {
             // The one that counts longest keeps the record.
             let slot = grant.slot.filter(|_| nth == 0);
-            self.meters[meter].schedule.stamp(now, slot);
+            self.meters[meter].schedule.stamp(Stamp { at: now, slot, by });
         }
         if let (Some(journal), Some(slot)) = (&self.journal, grant.slot) {
             journal.correct(slot, now, way.sender);

@@ -20,6 +20,7 @@ use crate::shape::place::{Place, Shared, pump};
 use crate::shape::queue::{Queue, Request};
 use crate::shape::refused::Refused;
 use crate::shape::settings::{BudgetSettings, Key, Scope};
+use crate::shape::stop::Stop;
 use crate::shape::takeover::{Before, Plan, Takeover};
 
 /// Everything that shaping is told.
@@ -63,8 +64,10 @@ pub struct Snapshot {
     pub used: usize,
     /// Calls that wait.
     pub queued: usize,
-    /// How long nobody sends any more; zero while the probe is out.
+    /// How long nobody sends any more, since Omni said so; zero while the probe is out.
     pub paused: Option<Duration>,
+    /// Whether nobody sends, since somebody paused it by hand.
+    pub held: bool,
     /// Whether it sends as `strict` does, since Omni refused a call within the limit.
     pub strict: bool,
 }
@@ -77,8 +80,8 @@ pub struct Outlook {
     /// When the next one would go.
     pub next: Duration,
     /// Whether every key that it may go with is held by a pause: Omni said that it is too much,
-    /// and nobody charged to it sends, also while the probe is out. False once the next call would
-    /// be the probe.
+    /// and nobody charged to it sends, also while the probe is out; or somebody has paused it by
+    /// hand. False once the next call would be the probe.
     pub paused: bool,
     /// Whether half as many wait as may, or more.
     pub crowded: bool,
@@ -87,7 +90,7 @@ pub struct Outlook {
 /// The budgets in service. Dropping it ends their pump.
 #[derive(Debug)]
 pub struct Shaper {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     pump: AbortHandle,
     settings: Vec<BudgetSettings>,
     journal: Option<Arc<Journal>>,
@@ -152,6 +155,11 @@ impl Shaper {
         self.settings.iter().find(|budget| budget.id == *id)
     }
 
+    /// The budgets, as they were told, in the config's order.
+    pub fn budgets(&self) -> &[BudgetSettings] {
+        &self.settings
+    }
+
     /// The lane of calls that may go with these keys; `None` where one names a budget that is not
     /// there, or there is no key.
     pub fn lane(&self, keys: &[Key]) -> Option<LaneId> {
@@ -209,8 +217,8 @@ impl Shaper {
             queue.advance(now);
             let seat = seat(queue, ask);
             let (free, next) = queue.outlook(seat, now);
+            let paused = queue.is_paused(seat.lane, now);
             let lane = &queue.lanes[seat.lane];
-            let paused = lane.is_paused(&queue.meters, now);
             Outlook { free, next, paused, crowded: lane.queued * 2 >= lane.max_queued }
         })
     }
@@ -228,6 +236,21 @@ impl Shaper {
         self.shared.with(|queue| queue.set_service(Instant::now(), credential, service));
     }
 
+    /// From now on nothing is sent that is charged to this budget, or nothing at all, for so long or
+    /// until somebody resumes; of several pauses of the same the last counts. Calls keep waiting, in
+    /// their order, and those are refused that do not wait so long. A permit in hand may still begin,
+    /// for as long as any permit may: a tenth of a second. A budget that is not there has nothing
+    /// to pause.
+    pub fn pause(&self, budget: Option<&BudgetId>, time: Option<Duration>) {
+        let now = Instant::now();
+        self.shared.with(|queue| queue.pause(now, budget, Stop::lasting(now, time)));
+    }
+
+    /// Ends the pause by hand of this budget, or every one. What Omni asked for stays.
+    pub fn resume(&self, budget: Option<&BudgetId>) {
+        self.shared.with(|queue| queue.resume(Instant::now(), budget));
+    }
+
     /// What each budget looks like now, in the order of their names.
     pub fn snapshots(&self) -> Vec<Snapshot> {
         let now = Instant::now();
@@ -243,6 +266,7 @@ impl Shaper {
                     let until = meter.pause.until().unwrap_or(now);
                     until.saturating_duration_since(now)
                 }),
+                held: meter.stop.max(queue.stop).holds(now),
                 strict: meter.schedule.is_strict(),
             };
             queue.meters.iter().enumerate().map(shown).collect()

@@ -105,7 +105,7 @@ impl<'a> Takeover<'a> {
                     .map(|(&(at, sender), journaled)| {
                         let first = !std::mem::replace(journaled, true);
                         let slot = journal.filter(|_| first).and_then(|j| j.record(at, sender));
-                        Stamp { at, slot }
+                        Stamp { slot, ..Stamp::of_nobody(at) }
                     })
                     .collect();
             }
@@ -125,7 +125,10 @@ impl<'a> Takeover<'a> {
             },
         };
         let journal = self.journal.as_deref();
-        let record = |at| Stamp { at, slot: journal.and_then(|j| j.record(at, unseen)) };
+        let record = |at| {
+            let slot = journal.and_then(|j| j.record(at, unseen));
+            Stamp { slot, ..Stamp::of_nobody(at) }
+        };
         unknown.into_iter().map(record).collect()
     }
 }

@@ -10,6 +10,7 @@ use crate::shape::place::Shared;
 use crate::shape::queue::{LATE, Queue};
 use crate::shape::refused::Refused;
 use crate::shape::shaper::{Ask, seat};
+use crate::shape::stop::Stop;
 
 /// The terms of a place, while its holder waits in it. It does not keep the place: once that is
 /// dropped or refused, there is nothing left to change.
@@ -88,14 +89,16 @@ impl Queue {
         let waiter = self.waiters.get(&ticket).filter(|waiter| waiter.queued())?;
         let seat = waiter.seat;
         let sure = self.line.rank(seat, ticket, Count::Sure);
-        let is_late = self.lower_bound(seat, sure, now) > deadline;
-        is_late.then(|| self.late(ticket, seat, now))
+        // Who waits for somebody to resume learns nothing from a lower bound.
+        let waits_in_vain = deadline <= now && self.stop_of(seat.lane, now) == Stop::UntilResumed;
+        let is_late = waits_in_vain || self.lower_bound(seat, sure, now) > deadline;
+        is_late.then(|| self.late(ticket, seat, now, deadline))
     }
 
     /// What is told when a deadline has come.
     pub(super) fn refusal(&self, now: Instant, ticket: Ticket) -> Refused {
         match self.waiters.get(&ticket) {
-            Some(waiter) if waiter.queued() => self.late(ticket, waiter.seat, now),
+            Some(waiter) if waiter.queued() => self.late(ticket, waiter.seat, now, now),
             Some(_) | None => LATE,
         }
     }

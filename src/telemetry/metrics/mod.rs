@@ -171,6 +171,17 @@ impl Metrics {
         facts.route.unwrap_or(&self.no_route).answered(facts.method, facts.status, facts.took);
     }
 
+    /// 429s of the limit since the start that were charged to this budget: while our own count was
+    /// within its bound, and beyond it.
+    pub fn limited(&self, budget: &BudgetId) -> (u64, u64) {
+        let count = |word| {
+            let budget = budget.as_str().into();
+            let labels = LimitLabels { budget, within_budget: Word(word) };
+            self.upstream_429.get(&labels).map_or(0, |count| count.get())
+        };
+        (count("true"), count("false"))
+    }
+
     /// omnigate answered a call itself; `reason` is the problem's stable name.
     pub fn refused(&self, reason: &'static str) {
         self.refusals.get_or_create(&ReasonLabel { reason: Word(reason) }).inc();

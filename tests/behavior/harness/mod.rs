@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
+use omnigate::admin::Desk;
 use omnigate::app::{Rooms, StartError, Ways};
 use omnigate::base::{Body, Peer};
 use omnigate::caller::CallerSettings;
@@ -279,6 +280,11 @@ impl House {
             tokio::task::yield_now().await;
         }
         call
+    }
+
+    /// What operators see and do.
+    pub(crate) fn desk(&self) -> impl Desk + use<> {
+        self.rooms.desk(self.server.clone())
     }
 
     /// How many calls wait.

@@ -1,0 +1,1 @@
+//! The facts that operators see, and whether they are true.
