@@ -21,7 +21,7 @@ use omnigate::admin::{
     Status,
 };
 use omnigate::base::{Body, BudgetId, CredentialId, Peer, RouteId};
-use omnigate::telemetry::BadFilter;
+use omnigate::telemetry::{BadFilter, Exposition, Metrics, Viewer};
 
 const HOUR: usize = 3600;
 const DAY: usize = 24 * HOUR;
@@ -44,8 +44,12 @@ impl Desk for Facts {
         Readiness::default()
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self, _: Exposition) -> String {
         String::new()
+    }
+
+    fn views(&self) -> Viewer {
+        Metrics::new().views()
     }
 
     fn reload(&self) -> BoxFuture<'static, ()> {
@@ -84,25 +88,25 @@ fn resident() -> usize {
 }
 
 /// One who watches, and reads an event each so many seconds.
-struct Viewer {
+struct Watches {
     body: Body,
     every: usize,
 }
 
-async fn comes(admin: &Admin, every: usize) -> Viewer {
+async fn comes(admin: &Admin, every: usize) -> Watches {
     let request = Request::get("/-/events").header(HOST, "localhost").body(Body::empty()).unwrap();
     let response = admin.answer(request, Peer::pipe()).await;
     assert_eq!(response.status(), StatusCode::OK);
     let mut body = response.into_body();
     assert!(body.frame().await.is_some());
-    Viewer { body, every }
+    Watches { body, every }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_day_of_viewers_leaves_nothing_behind() {
     let facts = Arc::new(Facts::default());
     let admin = Admin::new(Role::Operator, Rules::default(), facts.clone());
-    let mut viewers: Vec<Viewer> = Vec::new();
+    let mut viewers: Vec<Watches> = Vec::new();
     let (mut came, mut watched, mut read, mut after_an_hour) = (0, 0, 0, 0);
     // Some reproducible order; nothing depends on which.
     let mut dice = 7_u64;

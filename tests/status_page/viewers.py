@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 
-VIEWERS, PAIRS, SPAN, RATE, CALLERS = 50, 8, 4.0, 40, 4
+VIEWERS, PAIRS, SPAN, RATE, CALLERS = 50, 10, 3.0, 20, 4
 MOST = 2.0
 TICKS = os.sysconf("SC_CLK_TCK")
 HERE = pathlib.Path(__file__).resolve().parent
