@@ -33,9 +33,8 @@ async fn operators_see_whether_it_lives_whether_it_is_ready_and_what_it_counts()
         assert_eq!(gateway.figure(series).await, figure, "{series}");
     }
     let page = gateway.admin("/metrics").await;
-    assert!(page.header("content-type").starts_with("application/openmetrics-text"));
-    assert!(page.text().ends_with("# EOF\n"));
-    assert_eq!(gateway.admin("/").await.status, 404);
+    assert!(page.header("content-type").starts_with("text/plain; version=0.0.4"));
+    assert_eq!(gateway.admin("/status").await.status, 404);
     // The callers' port shows none of it: these are paths like any other.
     assert_eq!(house.omni.arrived(), 1);
 

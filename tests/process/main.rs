@@ -29,6 +29,7 @@ mod restart;
 mod rotation;
 mod smuggling;
 mod start;
+mod status;
 mod tls;
 mod tricks;
 mod trouble;
