@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::admin::Desk;
 use crate::app::office::Office;
+use crate::base::{BudgetId, CredentialId};
 use crate::server::{Bound, Certificates};
 use crate::telemetry::{BudgetGauges, Gauges};
 
@@ -17,7 +18,13 @@ pub(super) fn certified(bound: &[Bound]) -> Vec<Certified> {
 
 impl Office {
     pub(super) fn gauges(&self) -> Gauges {
+        let seen = self.rooms.shaper.view().budgets;
+        let oldest = |id: &BudgetId, key: &Option<CredentialId>| {
+            let one = seen.iter().find(|one| one.id == *id && one.key == *key);
+            one.map_or([None; 3], |one| one.queue.map(|waiting| waiting.oldest))
+        };
         let budgets = self.rooms.shaper.snapshots().into_iter().map(|budget| BudgetGauges {
+            oldest: oldest(&budget.id, &budget.key),
             id: budget.id,
             key: budget.key,
             used: budget.used,

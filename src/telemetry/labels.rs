@@ -78,6 +78,12 @@ pub(crate) struct PauseLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct QueueLabels {
+    pub(crate) budget: Arc<str>,
+    pub(crate) priority: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ListenerLabel {
     pub(crate) listener: Arc<str>,
 }

@@ -27,6 +27,7 @@ mod leakage_vaults;
 mod redirects;
 mod restart;
 mod rotation;
+mod series;
 mod smuggling;
 mod start;
 mod status;

@@ -8,9 +8,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::base::{BudgetId, CredentialId};
+use crate::base::{BudgetId, CredentialId, Priority};
 use crate::telemetry::labels::{
-    BudgetLabel, CredentialLabel, CredentialState, ListenerLabel, PauseLabels, Word,
+    BudgetLabel, CredentialLabel, CredentialState, ListenerLabel, PauseLabels, QueueLabels, Word,
 };
 
 /// The states that a credential may be in, as metrics spell them.
@@ -48,6 +48,8 @@ pub struct BudgetGauges {
     pub limit: usize,
     /// Calls that wait.
     pub queued: usize,
+    /// How long the oldest of them has waited, in the order of [`Priority::ALL`]; `None` where none waits.
+    pub oldest: [Option<Duration>; 3],
     /// Whether nobody sends, because upstream said 429.
     pub paused: bool,
     /// Whether nobody sends, because an operator said so.
@@ -58,6 +60,7 @@ pub struct BudgetGauges {
 #[derive(Debug, Default)]
 pub(super) struct GaugeSeries {
     queue_depth: Family<BudgetLabel, Gauge>,
+    queue_oldest: Family<QueueLabels, Gauge<f64, AtomicU64>>,
     budget_used: Family<BudgetLabel, Gauge>,
     budget_limit: Family<BudgetLabel, Gauge>,
     budget_paused: Family<PauseLabels, Gauge>,
@@ -73,6 +76,12 @@ pub(super) struct GaugeSeries {
 impl GaugeSeries {
     pub(super) fn register(&self, r: &mut Registry) {
         r.register("omnigate_queue_depth", "Calls that wait", self.queue_depth.clone());
+        r.register_with_unit(
+            "omnigate_queue_oldest",
+            "How long the call has waited that came first; 0 where none waits",
+            Unit::Seconds,
+            self.queue_oldest.clone(),
+        );
         r.register("omnigate_budget_used", "Sends that count now", self.budget_used.clone());
         r.register("omnigate_budget_limit", "Sends per window", self.budget_limit.clone());
         r.register(
@@ -125,6 +134,12 @@ impl GaugeSeries {
             self.budget_used.get_or_create(&label).set(count(budget.used));
             self.budget_limit.get_or_create(&label).set(count(budget.limit));
             self.queue_depth.get_or_create(&label).set(count(budget.queued));
+            for (priority, oldest) in Priority::ALL.into_iter().zip(budget.oldest) {
+                let priority = Word(priority.as_str());
+                let label = QueueLabels { budget: name.clone(), priority };
+                let seconds = oldest.unwrap_or(Duration::ZERO).as_secs_f64();
+                self.queue_oldest.get_or_create(&label).set(seconds);
+            }
             for (by, on) in [("omni", budget.paused), ("operator", budget.held)] {
                 let label = PauseLabels { budget: name.clone(), by: Word(by) };
                 self.budget_paused.get_or_create(&label).set(i64::from(on));

@@ -7,8 +7,8 @@
 //! - 8 methods × the statuses that were answered, for each route and for calls without one, of the two
 //!   histograms of durations (17 lines each). What a caller does decides which of omnigate's own statuses
 //!   there are; the others are Omni's, and no caller chooses them;
-//! - R histograms of waits, 3 × B × C counters of grants, 2 × R of 429s, 9 × R of retries, 5 × R of the
-//!   cache, 6 × K of credentials, 5 × B of budgets, one for each refusal in `proxy/problem.rs`;
+//! - R histograms of waits, 3 × B × C counters of grants, 2 × B of 429s, 9 × R of retries, 5 × R of the
+//!   cache, 9 × K of credentials, 8 × B of budgets, one for each refusal in `proxy/problem.rs`;
 //! - one for each listener with TLS, and about twenty of the process.
 
 mod gauges;
@@ -264,6 +264,7 @@ mod tests {
                 used: 17,
                 limit: 60,
                 queued: 4,
+                oldest: [None, Some(Duration::from_millis(1500)), None],
                 paused: true,
                 held: false,
             }],
@@ -295,6 +296,8 @@ mod tests {
             "omnigate_refusals_total{reason=\"no-route\"} 1",
             "omnigate_budget_used{budget=\"omni\"} 17",
             "omnigate_queue_depth{budget=\"omni\"} 4",
+            "omnigate_queue_oldest_seconds{budget=\"omni\",priority=\"normal\"} 1.5",
+            "omnigate_queue_oldest_seconds{budget=\"omni\",priority=\"batch\"} 0.0",
             "omnigate_credential_state{credential=\"org\",state=\"ready\"} 1",
             "omnigate_credential_state{credential=\"org\",state=\"missing\"} 0",
             "omnigate_credential_age_seconds{credential=\"org\"} 9",

@@ -110,6 +110,11 @@ impl Gateway {
         Caller::connect(self.addresses.unwrap().1).await.get(path).await
     }
 
+    /// A connection to the admin port.
+    pub(crate) async fn operator(&self) -> Caller {
+        Caller::connect(self.addresses.unwrap().1).await
+    }
+
     /// Tells the admin port to do something.
     pub(crate) async fn tell(&self, path: &str) -> Answer {
         let mut request = get(path);

@@ -1,6 +1,7 @@
 //! A gateway as a process of its own, a fake Omni in this one, and real sockets between them.
 
 mod caller;
+mod collector;
 pub(crate) mod disguise;
 mod gateway;
 mod origin;
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use caller::{Answer, Caller, get};
+pub(crate) use collector::Collector;
 pub(crate) use gateway::{Ended, Gateway};
 pub(crate) use origin::{Origin, small_socket};
 
