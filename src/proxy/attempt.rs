@@ -39,6 +39,8 @@ struct Call<'a> {
     head: Parts,
     body: Replay,
     place: Place,
+    /// When it began to look for a connection.
+    connecting: Option<Instant>,
     streaming: bool,
     /// Attempts that upstream may have begun on.
     tries: u32,
@@ -106,14 +108,17 @@ impl Proxy {
             body,
             head,
             place,
+            connecting: None,
             tries: 0,
             stale: 0,
             renewed: Vec::new(),
         };
-        let mut since = Instant::now();
+        trail.queues(&call.place);
         loop {
             let (connection, permit) = match self.turn(&mut call).await {
                 Err(Error::Connect(error)) => {
+                    let since = call.connecting.unwrap_or_else(Instant::now);
+                    trail.unreachable(since, &call.head, self.upstream.origin());
                     call.tries += 1;
                     let after = call.repeat(retry::Outcome::Unreachable).ok_or(error)?;
                     tokio::time::sleep(after).await;
@@ -121,7 +126,7 @@ impl Proxy {
                 }
                 ready => ready?,
             };
-            trail.granted(&call.place, since);
+            trail.granted(call.place.waited());
             // On the heap, so that a call which waits does not carry the room that sending takes.
             let sending = Box::pin(self.send(&mut call, connection, permit, wait, trail));
             match sending.await? {
@@ -130,7 +135,7 @@ impl Proxy {
                     call.place.again();
                     trail.waits_again();
                     tokio::time::sleep(after).await;
-                    since = Instant::now();
+                    trail.queues(&call.place);
                 }
             }
         }
@@ -138,9 +143,10 @@ impl Proxy {
 
     /// Waits for the call's turn, with a connection ready for it.
     async fn turn(&self, call: &mut Call<'_>) -> Result<(Connection, Permit), Error> {
-        let Call { place, body, stale, .. } = call;
+        let Call { place, body, stale, connecting, .. } = call;
         while *stale < ROUNDS {
             place.near().await?;
+            *connecting = Some(Instant::now());
             let permitted = async {
                 let connection = Box::pin(self.upstream.check_out()).await?;
                 let permit = place.turn().await?;

@@ -39,6 +39,8 @@ pub(crate) struct Exchange {
     left: bool,
     bytes: u64,
     complete: bool,
+    /// Whether upstream broke off in the middle of its answer.
+    broken: bool,
 }
 
 impl Exchange {
@@ -76,6 +78,7 @@ impl Exchange {
             left: false,
             bytes: 0,
             complete: false,
+            broken: false,
         }
     }
 
@@ -153,6 +156,8 @@ impl Exchange {
             cache: self.cache.as_ref().map(|cache| cache.outcome().as_str()),
             refusal: self.refusal,
             status: answered.map(|status| status.as_u16()),
+            complete: self.complete,
+            broken: self.broken,
             priority: self.trail.wait().map(|wait| wait.priority.as_str()),
             waited: facts.waited,
             attempts: facts.attempts,
@@ -234,6 +239,9 @@ impl http_body::Body for Recorded {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             self.exchange.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+        }
+        if matches!(polled, Poll::Ready(Some(Err(_)))) {
+            self.exchange.broken = true;
         }
         if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
             self.exchange.complete = true;

@@ -125,7 +125,12 @@ pub(crate) fn set_trace(headers: &mut HeaderMap, policy: &Policy, trace: &Trace)
     if policy.forward_headers.contains(&TRACEPARENT)
         && let Some(field) = trace.field()
     {
-        headers.insert(TRACEPARENT, field);
+        // `tracestate` belongs to the trace that the caller named. Where it named none, it is nobody's.
+        let id = |field: &HeaderValue| field.as_bytes().get(3..35).map(<[u8]>::to_vec);
+        let came = headers.insert(TRACEPARENT, field.clone());
+        if came.as_ref().and_then(id) != id(&field) {
+            headers.remove("tracestate");
+        }
     }
 }
 

@@ -20,9 +20,6 @@ use crate::upstream::Origin;
 /// The id that Omni gives to what it did.
 const OMNI_TRACE: &str = "x-trace-id";
 
-/// Shorter waits are no waits.
-const WAITED: Duration = Duration::from_millis(1);
-
 /// Follows one call up, be it a caller's own or a fetch for several.
 #[derive(Debug)]
 pub(crate) struct Trail {
@@ -132,11 +129,23 @@ impl Trail {
         self.route.as_ref().zip(self.wait.as_ref())
     }
 
-    /// A permit was granted to a place that has waited for it `since` then.
-    pub(crate) fn granted(&mut self, place: &Place, since: Instant) {
-        let waited = place.waited();
+    /// The call waits for its turn from now on.
+    pub(crate) fn queues(&mut self, place: &Place) {
+        if !self.trace.is_recorded() {
+            return;
+        }
+        if let Some((route, wait)) = self.route.as_ref().zip(self.wait.as_ref())
+            && let Some(quota) = route.budgets.first()
+        {
+            let priority = wait.priority.as_str();
+            self.trace.waits(place.position(), priority, quota.budget.as_str());
+        }
+    }
+
+    /// A permit was granted after `waited`.
+    pub(crate) fn granted(&mut self, waited: Duration) {
         self.facts.waited = Some(waited);
-        self.trace_wait(place, since.elapsed());
+        self.trace.granted();
         if let Some(aboard) = &self.aboard {
             aboard.goes();
         }
@@ -145,18 +154,6 @@ impl Trail {
             for quota in &route.budgets {
                 self.telemetry.board.granted(Instant::now(), &quota.budget, wait.priority);
             }
-        }
-    }
-
-    fn trace_wait(&mut self, place: &Place, waited: Duration) {
-        if waited < WAITED || !self.trace.is_recorded() {
-            return;
-        }
-        if let Some((route, wait)) = self.route.as_ref().zip(self.wait.as_ref())
-            && let Some(quota) = route.budgets.first()
-        {
-            let budget = quota.budget.as_str();
-            self.trace.queued(waited, place.position(), wait.priority.as_str(), budget);
         }
     }
 
@@ -171,14 +168,9 @@ impl Trail {
     pub(crate) fn sends(&mut self, head: &Parts, origin: &Origin) {
         self.facts.sent = Some(Instant::now());
         if self.trace.is_recorded() {
-            self.trace.sends(&Attempt {
-                method: &head.method,
-                origin: &origin.to_string(),
-                server: (origin.host(), origin.port()),
-                path: head.uri.path(),
-                query: head.uri.query(),
-                credential: self.facts.credential.as_ref().map_or("", CredentialId::as_str),
-            });
+            let (origin, host, port) = (origin.to_string(), origin.host(), origin.port());
+            let key = self.facts.credential.as_ref().map(CredentialId::as_str);
+            self.trace.sends(&attempt(head, &origin, (host, port), key));
         }
         if let Some(writing) = &mut self.writing {
             writing.begins();
@@ -190,6 +182,14 @@ impl Trail {
         if let Some(route) = &self.route {
             route.series.limited(true);
             route.series.retried(Retry::Limited);
+        }
+    }
+
+    /// No connection to upstream was to be had since then.
+    pub(crate) fn unreachable(&mut self, since: Instant, head: &Parts, origin: &Origin) {
+        if self.trace.is_recorded() {
+            let (text, host, port) = (origin.to_string(), origin.host(), origin.port());
+            self.trace.unreachable(since, &attempt(head, &text, (host, port), None));
         }
     }
 
@@ -252,6 +252,16 @@ impl Trail {
             }
         }
     }
+}
+
+fn attempt<'a>(
+    head: &'a Parts,
+    origin: &'a str,
+    server: (&'a str, u16),
+    credential: Option<&'a str>,
+) -> Attempt<'a> {
+    let (path, query) = (head.uri.path(), head.uri.query());
+    Attempt { method: &head.method, origin, server, path, query, credential }
 }
 
 impl Facts {

@@ -38,6 +38,8 @@ pub struct TraceSettings {
     pub timeout: Duration,
     /// How many spans may wait, those on their way among them.
     pub queue: usize,
+    /// How the service is called, where a variable says so.
+    pub service: Option<String>,
 }
 
 impl TraceSettings {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http_body_util::Full;
-use omnigate::fake_omni::{Fault, Settings};
+use omnigate::fake_omni::{Fault, Reset, RetryAfter, Rule, Settings};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
@@ -47,8 +47,8 @@ async fn a_wait_and_a_refusal_of_the_limit_are_seen_in_the_callers_own_trace() {
     let house = plan.build().await;
     let mut caller = house.caller().await;
     assert_eq!(caller.get("/api/v1/labels").await.status, 200);
-    let retry_after = omnigate::fake_omni::RetryAfter::Seconds(1);
-    house.omni.fail(omnigate::fake_omni::Rule::new(Fault::Block(retry_after)).times(1));
+    let retry_after = RetryAfter::Seconds(1);
+    house.omni.fail(Rule::new(Fault::Block(retry_after)).times(1));
     let request = get("/api/v1/documents?pageSize=7").header("traceparent", PARENT);
     let answer = caller.call(request.body(Full::default()).unwrap()).await;
     assert_eq!(answer.status, 200);
@@ -152,7 +152,7 @@ async fn those_who_share_a_fetch_point_to_its_attempt() {
                 cache = { ttl = \"30s\" }";
     let plan = Plan { collector: Some(dial), more: more.to_owned(), ..Plan::default() };
     let house = plan.build().await;
-    let slow = omnigate::fake_omni::Rule::new(Fault::SlowHead(SECOND));
+    let slow = Rule::new(Fault::SlowHead(SECOND));
     house.omni.fail(slow.path("/api/v1/folders"));
     let request = || get("/api/v1/folders").body(Full::default()).unwrap();
     let (first, second) = (house.call(request()).await, house.call(request()).await);
@@ -179,7 +179,7 @@ async fn those_who_share_a_fetch_point_to_its_attempt() {
 async fn a_caller_who_leaves_ends_its_spans() {
     let (collector, dial) = Collector::open();
     let house = Plan { collector: Some(dial), ..Plan::default() }.build().await;
-    house.omni.fail(omnigate::fake_omni::Rule::new(Fault::SlowHead(60 * SECOND)));
+    house.omni.fail(Rule::new(Fault::SlowHead(60 * SECOND)));
     let call = house.call(get("/api/v1/labels").body(Full::default()).unwrap()).await;
     while house.omni.arrived() == 0 {
         tokio::time::sleep(SECOND / 100).await;
@@ -189,7 +189,55 @@ async fn a_caller_who_leaves_ends_its_spans() {
     let spans = exported(&house, &collector).await;
     assert_eq!(spans.len(), 2, "{spans:#?}");
     for span in &spans {
-        assert_eq!(said(span, "error.type").as_deref(), Some("cancelled"));
+        // What is ended on purpose is no error.
+        assert_eq!(said(span, "omnigate.caller_left").as_deref(), Some("BoolValue(true)"));
+        assert_eq!(said(span, "error.type"), None);
         assert_eq!(said(span, "http.response.status_code"), None);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_the_queue_leaves_the_span_of_its_wait() {
+    let (collector, dial) = Collector::open();
+    let budget = "profile = \"burst\"\nlimit = 1\nwindow = \"59s\"\nguard = \"1s\"".to_owned();
+    let house = Plan { budget, collector: Some(dial), ..Plan::default() }.build().await;
+    assert_eq!(house.caller().await.get("/api/v1/labels").await.status, 200);
+    let call = house.call(get("/api/v1/documents").body(Full::default()).unwrap()).await;
+    tokio::time::sleep(5 * SECOND).await;
+    call.abort();
+    tokio::time::sleep(SECOND).await;
+    let spans = exported(&house, &collector).await;
+    let [wait] = &of_kind(&spans, SpanKind::Internal)[..] else { panic!("{spans:#?}") };
+    assert_eq!(took(wait).as_secs(), 5);
+    assert_eq!(said(wait, "omnigate.queue.granted").as_deref(), Some("BoolValue(false)"));
+    let server = spans.iter().find(|span| span.span_id == wait.parent_span_id).unwrap();
+    assert_eq!(said(server, "omnigate.caller_left").as_deref(), Some("BoolValue(true)"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_breaks_off_and_a_place_that_cannot_be_reached_are_errors() {
+    let (collector, dial) = Collector::open();
+    let house = Plan { collector: Some(dial), ..Plan::default() }.build().await;
+    house.omni.fail(Rule::new(Fault::Reset(Reset::MidBody)).times(1));
+    let broken = house.call(get("/api/v1/documents").body(Full::default()).unwrap()).await;
+    assert!(broken.await.unwrap().answer.is_none());
+    let spans = exported(&house, &collector).await;
+    let [server] = &of_kind(&spans, SpanKind::Server)[..] else { panic!("{spans:#?}") };
+    assert_eq!(said(server, "http.response.status_code").as_deref(), Some("200"));
+    assert_eq!(said(server, "error.type").as_deref(), Some("response_broken_off"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tracestate_goes_with_the_trace_that_it_belongs_to_and_no_other() {
+    let (_collector, dial) = Collector::open();
+    let route = "forward_headers = [\"traceparent\", \"tracestate\"]".to_owned();
+    let house = Plan { collector: Some(dial), route, ..Plan::default() }.build().await;
+    for parent in [PARENT, "00-not-a-parent-01"] {
+        let request = get("/api/v1/labels").header("traceparent", parent);
+        let request = request.header("tracestate", "vendor=one").body(Full::default()).unwrap();
+        assert_eq!(house.caller().await.call(request).await.status, 200);
+    }
+    let told: Vec<bool> =
+        house.omni.arrivals().iter().map(|one| one.headers.contains_key("tracestate")).collect();
+    assert_eq!(told, [true, false]);
 }

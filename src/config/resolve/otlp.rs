@@ -54,25 +54,21 @@ pub(super) fn resolve(
     if is_off(around, notes) {
         return Some(Export::Off);
     }
+    warn_of_what_is_ignored(around, notes);
     let queue = queue(around, notes);
     let settings = match of_file {
-        Some(settings) => TraceSettings { queue, ..settings },
+        Some(settings) => settings,
         None => match endpoint_of_variables(around, notes)? {
             None => return Some(Export::Off),
             Some(endpoint) => {
                 let roots = roots_of_variables(around, notes)?;
-                settings(
-                    endpoint,
-                    roots,
-                    None,
-                    timeout_of_variables(around).unwrap_or(TIMEOUT),
-                    queue,
-                )
+                settings(endpoint, roots, None, timeout_of_variables(around).unwrap_or(TIMEOUT))
             }
         },
     };
     warn_of_open_headers(&settings, around, notes);
-    Some(Export::To(Box::new(settings)))
+    let service = variable(around, "OTEL_SERVICE_NAME");
+    Some(Export::To(Box::new(TraceSettings { queue, service, ..settings })))
 }
 
 fn of_file(said: &Otlp, around: &Surroundings<'_>, notes: &mut Notes) -> Option<TraceSettings> {
@@ -103,7 +99,7 @@ fn of_file(said: &Otlp, around: &Surroundings<'_>, notes: &mut Notes) -> Option<
     };
     let usual = timeout_of_variables(around).unwrap_or(TIMEOUT);
     let timeout = some_time("timeout", &said.timeout, usual, notes);
-    Some(settings(endpoint?, roots?, sample?, timeout?, QUEUE))
+    Some(settings(endpoint?, roots?, sample?, timeout?))
 }
 
 fn settings(
@@ -111,11 +107,10 @@ fn settings(
     roots: TlsRoots,
     sample: Option<f64>,
     timeout: Duration,
-    queue: usize,
 ) -> TraceSettings {
     let Endpoint { uri, host, port, https } = endpoint;
     let tls = https.then_some(roots);
-    TraceSettings { endpoint: uri, host, port, tls, sample, timeout, queue }
+    TraceSettings { endpoint: uri, host, port, tls, sample, timeout, queue: QUEUE, service: None }
 }
 
 /// Reads a URL; what is wrong with it is said without its text.
@@ -229,6 +224,41 @@ fn is_off(around: &Surroundings<'_>, notes: &mut Notes) -> bool {
     }
 }
 
+/// What the SDK and we take no notice of is told, since it was meant to matter.
+fn warn_of_what_is_ignored(around: &Surroundings<'_>, notes: &mut Notes) {
+    type Fits = fn(&str) -> bool;
+    let share: Fits = |said| said.parse().is_ok_and(|share: f64| (0.0..=1.0).contains(&share));
+    let sampler: Fits = |said| {
+        let kind = said.strip_prefix("parentbased_").unwrap_or(said);
+        matches!(kind, "always_on" | "always_off" | "traceidratio")
+    };
+    let number: Fits = |said| said.parse().is_ok_and(|number: u64| number > 0);
+    let coding: Fits = |said| matches!(said, "gzip" | "none");
+    let fields: Fits = |said| said.split(',').all(|field| field.contains('='));
+    let context: Fits = |said| said.split(',').any(|one| one.trim() == "tracecontext");
+    for (name, fits, what) in [
+        ("OTEL_TRACES_SAMPLER", sampler, "names no sampler that there is"),
+        ("OTEL_TRACES_SAMPLER_ARG", share, "is no number from 0 to 1"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", number, "is no number of milliseconds"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", number, "is no number of milliseconds"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", coding, "is neither `gzip` nor `none`"),
+        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", coding, "is neither `gzip` nor `none`"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", fields, "has something in it that is no NAME=VALUE"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", fields, "has something in it that is no NAME=VALUE"),
+        ("OTEL_BSP_SCHEDULE_DELAY", number, "is no number of milliseconds"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", number, "is no number of spans"),
+        (
+            "OTEL_PROPAGATORS",
+            context,
+            "does not name `tracecontext`, which is what callers are heard in",
+        ),
+    ] {
+        if variable(around, name).is_some_and(|said| !fits(&said)) {
+            notes.warnings.whole(format!("the variable {name} {what}; it is ignored"));
+        }
+    }
+}
+
 /// Fields such as a vendor's key are shown to whoever is on the way.
 fn warn_of_open_headers(settings: &TraceSettings, around: &Surroundings<'_>, notes: &mut Notes) {
     let names = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
@@ -330,10 +360,37 @@ mod tests {
         assert_eq!((told.timeout.as_secs(), told.queue), (20, 77));
         let told = of(&format!("{here}\notlp.timeout = \"3s\"\notlp.sample = 0.01"), &all);
         assert_eq!((told.timeout.as_secs(), told.sample), (3, Some(0.01)));
+        assert_eq!(of(here, &[("OTEL_SERVICE_NAME", "gate")]).service.as_deref(), Some("gate"));
         for odd in ["0", "-1", "many", "65537"] {
             assert_eq!(of(here, &[("OTEL_BSP_MAX_QUEUE_SIZE", odd)]).queue, 2_048);
         }
         assert!(of("otlp.endpoint = \"https://c\"", &[]).tls.is_some());
+    }
+
+    #[test]
+    fn a_variable_that_is_ignored_is_told() {
+        let here = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+        let warned = |name: &str, value: &str| {
+            let all = [here, (name, value)];
+            let variable =
+                |name: &str| all.iter().find(|(key, _)| *key == name).map(|(_, v)| v.into());
+            let config = parse_in(START, Path::new("/etc/omnigate.toml"), &variable);
+            let warnings = config.unwrap_or_else(|report| panic!("{report}")).warnings;
+            warnings.is_some_and(|warnings| warnings.to_string().contains(name))
+        };
+        for (name, good, bad) in [
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "xray"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.25", "25%"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "500", "10s"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "snappy"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,c=d", "a=b,secret"),
+            ("OTEL_PROPAGATORS", "tracecontext,baggage", "b3"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "500", "soon"),
+        ] {
+            assert!(!warned(name, good), "{name}={good}");
+            assert!(warned(name, bad), "{name}={bad}");
+            assert!(!warned(name, ""), "{name}=");
+        }
     }
 
     #[test]

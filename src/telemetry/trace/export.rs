@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response};
 use opentelemetry::Context;
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
@@ -135,12 +136,18 @@ impl fmt::Debug for Bridge {
 impl HttpClient for Bridge {
     fn send_bytes<'this, 'sending>(
         &'this self,
-        request: Request<Bytes>,
+        mut request: Request<Bytes>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'sending>>
     where
         'this: 'sending,
         Self: 'sending,
     {
+        // A variable may say what it likes; what the body is and how long it is says nobody but us.
+        let fields = request.headers_mut();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        for framing in [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, CONNECTION] {
+            fields.remove(framing);
+        }
         let (client, within) = (self.client.clone(), self.within);
         let sending = self.runtime.spawn(async move { client.send(request, within).await });
         Box::pin(async move {

@@ -14,13 +14,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span as _, SpanKind, Tracer, TracerProvider};
+use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_otlp::{ExporterBuildError, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider,
 };
+use percent_encoding::percent_decode_str;
 use tokio::runtime::Handle;
 
 use crate::net::{Client, Dial, Limits, RootsError};
@@ -111,7 +112,7 @@ impl Traces {
         let queue = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(Gate { queue, room, way: way.clone() })
-            .with_resource(resource());
+            .with_resource(resource(settings.service.as_deref()));
         let provider = match settings.sample {
             // Whatever the environment says.
             Some(share) => {
@@ -120,7 +121,10 @@ impl Traces {
             }
             None => provider.build(),
         };
-        let tracer = provider.tracer("omnigate");
+        let scope = InstrumentationScope::builder("omnigate")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .with_schema_url(words::SCHEMA);
+        let tracer = provider.tracer_with_scope(scope.build());
         let endpoint = settings.shown();
         Ok(Self(Some(Arc::new(On { tracer, provider, way, endpoint }))))
     }
@@ -184,15 +188,24 @@ impl fmt::Debug for Traces {
     }
 }
 
-/// Who we are: as `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say, or `omnigate`.
-fn resource() -> Resource {
+/// Who we are: as `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say, in this order, or `omnigate`.
+fn resource(service: Option<&str>) -> Resource {
     let said = Resource::builder().build();
+    let decoded = |value: &Value| match value {
+        // The SDK leaves them as they stand in the variable (Resource SDK, "Specifying resource
+        // information via an environment variable").
+        Value::String(text) => {
+            percent_decode_str(text.as_str()).decode_utf8_lossy().into_owned().into()
+        }
+        other => other.clone(),
+    };
     let mut all: Vec<KeyValue> =
-        said.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
-    let unnamed = |one: &KeyValue| one.value.as_str().starts_with("unknown_service");
-    all.retain(|one| one.key.as_str() != "service.name" || !unnamed(one));
+        said.iter().map(|(key, value)| KeyValue::new(key.clone(), decoded(value))).collect();
+    let is_named = |one: &KeyValue| one.key.as_str() == "service.name";
+    let unknown = |one: &KeyValue| one.value.as_str().starts_with("unknown_service");
+    all.retain(|one| !is_named(one) || service.is_none() && !unknown(one));
     for own in [
-        KeyValue::new("service.name", "omnigate"),
+        KeyValue::new("service.name", service.unwrap_or("omnigate").to_owned()),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
     ] {
         if all.iter().all(|one| one.key != own.key) {

@@ -52,6 +52,10 @@ pub struct Closing<'a> {
     pub refusal: Option<&'static str>,
     /// What was answered; nothing when the caller left first.
     pub status: Option<u16>,
+    /// Whether the caller had all of the answer.
+    pub complete: bool,
+    /// Whether upstream broke off in the middle of it.
+    pub broken: bool,
     /// How urgent it was.
     pub priority: Option<&'static str>,
     /// How long it waited for its turn.
@@ -77,8 +81,8 @@ pub struct Attempt<'a> {
     pub path: &'a str,
     /// The query as it is sent.
     pub query: Option<&'a str>,
-    /// Whose bearer goes along.
-    pub credential: &'a str,
+    /// Whose bearer goes along; nothing where it did not come so far.
+    pub credential: Option<&'a str>,
 }
 
 /// A span of this process that others may point to.
@@ -108,6 +112,8 @@ struct Recorded {
     method: &'static str,
     /// The server span; none in the trace of a fetch.
     server: Option<Span>,
+    /// The wait that is under way.
+    wait: Option<Waiting>,
     /// The attempt that is under way.
     attempt: Option<Span>,
     attempts: u32,
@@ -116,6 +122,18 @@ struct Recorded {
     /// The same moment by two clocks, so that what was measured by one can be told by the other.
     began: (SystemTime, Instant),
 }
+
+/// A call in the queue.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    position: usize,
+    priority: &'static str,
+    budget: StringValue,
+}
+
+/// Shorter waits are no waits.
+const WAITED: Duration = Duration::from_millis(1);
 
 impl Trace {
     /// Begins a server span, where one is wanted: the caller's trace says so, or chance.
@@ -145,6 +163,7 @@ impl Trace {
             own,
             method,
             server: Some(server),
+            wait: None,
             attempt: None,
             attempts: 0,
             last: None,
@@ -162,6 +181,7 @@ impl Trace {
             parent: recorded.parent.clone(),
             method: recorded.method,
             server: None,
+            wait: None,
             attempt: None,
             attempts: 0,
             last: None,
@@ -184,58 +204,33 @@ impl Trace {
         matches!(self.0, State::Recorded(_))
     }
 
-    /// A call was granted its permit, after it joined the queue `waited` ago.
-    pub fn queued(
-        &mut self,
-        waited: Duration,
-        position: usize,
-        priority: &'static str,
-        budget: &str,
-    ) {
+    /// The call waits for its turn from now on.
+    pub fn waits(&mut self, position: usize, priority: &'static str, budget: &str) {
         let State::Recorded(recorded) = &mut self.0 else { return };
+        let (since, budget) = (Instant::now(), text(budget));
+        recorded.wait = Some(Waiting { since, position, priority, budget });
+    }
+
+    /// Its wait is over.
+    pub fn granted(&mut self) {
+        let State::Recorded(recorded) = &mut self.0 else { return };
+        recorded.end_wait(Instant::now(), true);
+    }
+
+    /// No connection to upstream was to be had since then.
+    pub fn unreachable(&mut self, since: Instant, what: &Attempt<'_>) {
+        let State::Recorded(recorded) = &mut self.0 else { return };
+        recorded.begin_attempt(since, what);
         let now = recorded.wall(Instant::now());
-        let builder = SpanBuilder::from_name("omnigate.queue")
-            .with_kind(SpanKind::Internal)
-            .with_start_time(now.checked_sub(waited).unwrap_or(now))
-            .with_attributes([
-                KeyValue::new(words::WAIT, waited.as_secs_f64()),
-                KeyValue::new(words::POSITION, int(position)),
-                KeyValue::new(words::PRIORITY, priority),
-                KeyValue::new(words::BUDGET, text(budget)),
-            ]);
-        let mut span = recorded.tracer.build_with_context(builder, &recorded.parent);
-        span.end_with_timestamp(now);
+        recorded.end_attempt(now, "connection_failed");
     }
 
     /// The head of an attempt is handed to the connection.
     pub fn sends(&mut self, what: &Attempt<'_>) {
         let State::Recorded(recorded) = &mut self.0 else { return };
-        recorded.cut_off(Instant::now());
-        let method = shown_method(what.method);
-        let mut full = format!("{}{}", what.origin, url::path(what.path));
-        if let Some(query) = what.query {
-            full.push('?');
-            full.push_str(&url::query(query));
-        }
-        let mut attributes = vec![
-            KeyValue::new(words::METHOD, method),
-            KeyValue::new(words::FULL, full),
-            KeyValue::new(words::SERVER_ADDRESS, text(what.server.0)),
-            KeyValue::new(words::SERVER_PORT, i64::from(what.server.1)),
-            KeyValue::new(words::PROTOCOL_VERSION, "1.1"),
-            KeyValue::new(words::CREDENTIAL, text(what.credential)),
-        ];
-        if recorded.attempts > 0 {
-            attributes.push(KeyValue::new(words::RESEND_COUNT, i64::from(recorded.attempts)));
-        }
-        recorded.attempts += 1;
-        let builder = SpanBuilder::from_name(shown_name(method))
-            .with_kind(SpanKind::Client)
-            .with_start_time(recorded.wall(Instant::now()))
-            .with_attributes(attributes);
-        let span = recorded.tracer.build_with_context(builder, &recorded.parent);
-        recorded.last = Some(span.span_context().clone());
-        recorded.attempt = Some(span);
+        let now = Instant::now();
+        recorded.cut_off(now);
+        recorded.begin_attempt(now, what);
     }
 
     /// The attempt under way was answered; `omni_trace` is the `X-Trace-Id` of the answer.
@@ -310,6 +305,55 @@ impl Recorded {
         self.attempt.as_ref().map_or(&self.own, |attempt| attempt.span_context())
     }
 
+    fn begin_attempt(&mut self, now: Instant, what: &Attempt<'_>) {
+        let method = shown_method(what.method);
+        let mut full = format!("{}{}", what.origin, url::path(what.path));
+        if let Some(query) = what.query {
+            full.push('?');
+            full.push_str(&url::query(query));
+        }
+        let mut attributes = Vec::with_capacity(12);
+        attributes.extend([
+            KeyValue::new(words::METHOD, method),
+            KeyValue::new(words::FULL, full),
+            KeyValue::new(words::SERVER_ADDRESS, text(what.server.0)),
+            KeyValue::new(words::SERVER_PORT, i64::from(what.server.1)),
+            KeyValue::new(words::PROTOCOL_VERSION, "1.1"),
+        ]);
+        attributes.extend(what.credential.map(|id| KeyValue::new(words::CREDENTIAL, text(id))));
+        if self.attempts > 0 {
+            attributes.push(KeyValue::new(words::RESEND_COUNT, i64::from(self.attempts)));
+        }
+        self.attempts += 1;
+        let builder = SpanBuilder::from_name(shown_name(method))
+            .with_kind(SpanKind::Client)
+            .with_start_time(self.wall(now))
+            .with_attributes(attributes);
+        let span = self.tracer.build_with_context(builder, &self.parent);
+        self.last = Some(span.span_context().clone());
+        self.attempt = Some(span);
+    }
+
+    fn end_wait(&mut self, now: Instant, granted: bool) {
+        let Some(wait) = self.wait.take() else { return };
+        let waited = now.saturating_duration_since(wait.since);
+        if waited < WAITED {
+            return;
+        }
+        let builder = SpanBuilder::from_name("omnigate.queue")
+            .with_kind(SpanKind::Internal)
+            .with_start_time(self.wall(wait.since))
+            .with_attributes([
+                KeyValue::new(words::WAIT, waited.as_secs_f64()),
+                KeyValue::new(words::POSITION, int(wait.position)),
+                KeyValue::new(words::PRIORITY, wait.priority),
+                KeyValue::new(words::BUDGET, wait.budget),
+                KeyValue::new(words::GRANTED, granted),
+            ]);
+        let mut span = self.tracer.build_with_context(builder, &self.parent);
+        span.end_with_timestamp(self.wall(now));
+    }
+
     fn end_attempt(&mut self, now: SystemTime, why: &'static str) {
         let Some(mut span) = self.attempt.take() else { return };
         span.set_attribute(KeyValue::new(words::ERROR, why));
@@ -317,10 +361,12 @@ impl Recorded {
         span.end_with_timestamp(now);
     }
 
-    /// Who waited for it is gone.
+    /// Nobody waits for it any more. What is ended on purpose is no error.
     fn cut_off(&mut self, now: Instant) {
-        let now = self.wall(now);
-        self.end_attempt(now, "cancelled");
+        self.end_wait(now, false);
+        let Some(mut span) = self.attempt.take() else { return };
+        span.set_attribute(KeyValue::new(words::LEFT, true));
+        span.end_with_timestamp(self.wall(now));
     }
 }
 
@@ -390,22 +436,21 @@ fn close(server: &mut Span, closing: &Closing<'_>) {
     }
     all.extend(closing.waited.map(|waited| KeyValue::new(words::WAIT, waited.as_secs_f64())));
     all.push(KeyValue::new(words::ATTEMPTS, i64::from(closing.attempts)));
-    all.push(KeyValue::new(words::RESPONSE_SIZE, int(closing.bytes)));
+    all.push(KeyValue::new(words::SIZE, int(closing.bytes)));
     all.extend(closing.status.map(|status| KeyValue::new(words::STATUS, i64::from(status))));
-    // A server's 4xx is the caller's mistake and no error of the span; a caller who left is one that
-    // nobody made.
+    // A server's 4xx is the caller's mistake and no error of the span; nor is a caller who left.
     let error = match closing.status {
-        None => Some("cancelled".to_owned()),
         Some(status) if status >= 500 => {
             Some(closing.refusal.map_or_else(|| status.to_string(), str::to_owned))
         }
-        Some(_) => None,
+        _ if closing.broken => Some("response_broken_off".to_owned()),
+        _ => None,
     };
     if let Some(error) = error {
         all.push(KeyValue::new(words::ERROR, error));
-        if closing.status.is_some() {
-            server.set_status(Status::error(""));
-        }
+        server.set_status(Status::error(""));
+    } else if !closing.complete {
+        all.push(KeyValue::new(words::LEFT, true));
     }
     server.set_attributes(all);
 }

@@ -1,6 +1,8 @@
 //! A URL as a span may show it: what has the form of a key is blotted out, and so is every value of a
 //! query, which may be a filter, a user's id or a cursor.
 
+use percent_encoding::percent_decode_str;
+
 use super::words::REDACTED;
 use crate::omni;
 
@@ -26,36 +28,23 @@ pub(super) fn query(query: &str) -> String {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.[]".contains(&byte);
             let is_plain = name.len() <= MOST_OF_A_NAME && name.bytes().all(plain);
             let name = if is_plain && !name.contains(omni::TOKEN_PREFIX) { name } else { REDACTED };
-            if field.contains('=') { format!("{name}={REDACTED}") } else { name.to_owned() }
+            // A word alone may be a value.
+            if field.contains('=') { format!("{name}={REDACTED}") } else { redacted(field) }
         })
         .collect();
     short(shown.join("&"))
 }
 
+/// Nothing stays nothing.
+fn redacted(text: &str) -> String {
+    if text.is_empty() { String::new() } else { REDACTED.to_owned() }
+}
+
 /// Also one that is only a part of a segment, or stands there percent-encoded.
 fn is_key(segment: &str) -> bool {
     let begins = |text: &str| text.to_ascii_lowercase().contains(omni::TOKEN_PREFIX);
-    begins(segment) || segment.contains('%') && begins(&decoded(segment))
-}
-
-fn decoded(segment: &str) -> String {
-    let mut text = String::new();
-    let mut rest = segment;
-    while let Some((before, after)) = rest.split_once('%') {
-        text.push_str(before);
-        let digits = after.get(..2).and_then(|two| u8::from_str_radix(two, 16).ok());
-        match digits {
-            Some(byte) => {
-                text.push(char::from(byte));
-                rest = &after[2..];
-            }
-            None => {
-                text.push('%');
-                rest = after;
-            }
-        }
-    }
-    text + rest
+    begins(segment)
+        || segment.contains('%') && begins(&percent_decode_str(segment).decode_utf8_lossy())
 }
 
 fn short(mut text: String) -> String {
@@ -75,7 +64,7 @@ mod tests {
     fn a_query_shows_what_was_asked_by_and_no_value() {
         for (said, shown) in [
             ("userId=7&pageSize=20", "userId=REDACTED&pageSize=REDACTED"),
-            ("flag&a[b]=", "flag&a[b]=REDACTED"),
+            ("flag&a[b]=", "REDACTED&a[b]=REDACTED"),
             (&format!("{KEY}=1&x={KEY}"), "REDACTED=REDACTED&x=REDACTED"),
             (KEY, "REDACTED"),
             ("a%3Db", "REDACTED"),

@@ -1,10 +1,11 @@
-//! The names of attributes: those of OpenTelemetry's semantic conventions (HTTP spans, stable, v1.37 and
-//! later) and our own, which begin with `omnigate.`; `omni.` is what Omni says.
+//! The names of attributes: those of OpenTelemetry's semantic conventions (HTTP spans, stable, 1.44.0) and our own, which begin with `omnigate.`; `omni.` is what Omni says.
+
+/// The version of the conventions.
+pub(super) const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
 
 pub(super) const METHOD: &str = "http.request.method";
 pub(super) const RESEND_COUNT: &str = "http.request.resend_count";
 pub(super) const STATUS: &str = "http.response.status_code";
-pub(super) const RESPONSE_SIZE: &str = "http.response.body.size";
 pub(super) const ROUTE: &str = "http.route";
 pub(super) const ERROR: &str = "error.type";
 pub(super) const SCHEME: &str = "url.scheme";
@@ -23,12 +24,18 @@ pub(super) const ROUTE_NAME: &str = "omnigate.route";
 pub(super) const CALLER: &str = "omnigate.caller";
 pub(super) const CREDENTIAL: &str = "omnigate.credential";
 pub(super) const CACHE: &str = "omnigate.cache";
+/// Bytes of the body that went out.
+pub(super) const SIZE: &str = "omnigate.response.size";
+/// Whether the caller left before it had all of the answer.
+pub(super) const LEFT: &str = "omnigate.caller_left";
 pub(super) const REFUSAL: &str = "omnigate.refusal";
 pub(super) const ATTEMPTS: &str = "omnigate.attempts";
 /// In seconds.
 pub(super) const WAIT: &str = "omnigate.queue.wait";
 /// How many calls of its class were sure to go first when it joined.
 pub(super) const POSITION: &str = "omnigate.queue.position";
+/// Whether a permit came of the wait.
+pub(super) const GRANTED: &str = "omnigate.queue.granted";
 pub(super) const PRIORITY: &str = "omnigate.queue.priority";
 pub(super) const BUDGET: &str = "omnigate.budget";
 pub(super) const OMNI_TRACE: &str = "omni.trace_id";
