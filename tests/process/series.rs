@@ -181,7 +181,7 @@ async fn closing(gateway: &Gateway, nth: usize) {
         format!("GET /%00{made_up}%0a HTTP/1.1\r\nHost: 127.0.0.1"),
         format!("GET / HTTP/1.1\r\nHost: {made_up}\r\nHost: {made_up}"),
         format!("GET / HTTP/1.1\r\n{made_up}"),
-        format!("{made_up}"),
+        made_up.clone(),
         format!("GET /\"}}{made_up} HTTP/1.1\r\nHost: 127.0.0.1"),
         format!("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: {made_up}"),
         format!("GET http://{made_up}/ HTTP/1.1\r\nHost: 127.0.0.1"),
