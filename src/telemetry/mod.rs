@@ -20,7 +20,7 @@ pub use labels::{CacheOutcome, Probe, Retry};
 pub use log::{BadFilter, check_filter, log_filter, set_log, start_log};
 pub use metrics::{BudgetGauges, ExchangeFacts, Exposition, Gauges, Metrics, Viewer};
 pub use series::RouteSeries;
-pub use settings::{Format, TelemetrySettings, TraceSettings};
+pub use settings::{ExportFields, Format, TelemetrySettings, TraceSettings};
 pub use trace::{
     Attempt, Closing, ExportCounts, ExportState, Opening, SpanRef, TRACEPARENT, Trace, TraceId,
     Traces, TracesError,

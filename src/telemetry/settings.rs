@@ -1,5 +1,7 @@
 //! How much is said, in which form, and where spans go.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use http::Uri;
@@ -40,6 +42,18 @@ pub struct TraceSettings {
     pub queue: usize,
     /// How the service is called, where a variable says so.
     pub service: Option<String>,
+    /// Fields that go along besides those that the SDK finds.
+    pub fields: ExportFields,
+}
+
+/// Fields that go to the collector, such as a vendor's key; their values are shown to nobody else.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ExportFields(pub HashMap<String, String>);
+
+impl fmt::Debug for ExportFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 impl TraceSettings {

@@ -215,7 +215,7 @@ async fn who_leaves_the_queue_leaves_the_span_of_its_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_breaks_off_and_a_place_that_cannot_be_reached_are_errors() {
+async fn an_answer_that_breaks_off_is_an_error() {
     let (collector, dial) = Collector::open();
     let house = Plan { collector: Some(dial), ..Plan::default() }.build().await;
     house.omni.fail(Rule::new(Fault::Reset(Reset::MidBody)).times(1));

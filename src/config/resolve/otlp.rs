@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use http::Uri;
 use http::uri::{PathAndQuery, Scheme};
+use percent_encoding::percent_decode_str;
 
 use crate::config::at::At;
 use crate::config::file::Otlp;
 use crate::config::resolve::{Notes, Surroundings, some_time, upstream};
 use crate::net::TlsRoots;
-use crate::telemetry::TraceSettings;
+use crate::telemetry::{ExportFields, TraceSettings};
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
@@ -68,7 +69,7 @@ pub(super) fn resolve(
     };
     warn_of_open_headers(&settings, around, notes);
     let service = variable(around, "OTEL_SERVICE_NAME");
-    Some(Export::To(Box::new(TraceSettings { queue, service, ..settings })))
+    Some(Export::To(Box::new(TraceSettings { queue, service, fields: fields(around), ..settings })))
 }
 
 fn of_file(said: &Otlp, around: &Surroundings<'_>, notes: &mut Notes) -> Option<TraceSettings> {
@@ -110,7 +111,17 @@ fn settings(
 ) -> TraceSettings {
     let Endpoint { uri, host, port, https } = endpoint;
     let tls = https.then_some(roots);
-    TraceSettings { endpoint: uri, host, port, tls, sample, timeout, queue: QUEUE, service: None }
+    TraceSettings {
+        endpoint: uri,
+        host,
+        port,
+        tls,
+        sample,
+        timeout,
+        queue: QUEUE,
+        service: None,
+        fields: ExportFields::default(),
+    }
 }
 
 /// Reads a URL; what is wrong with it is said without its text.
@@ -222,6 +233,22 @@ fn is_off(around: &Surroundings<'_>, notes: &mut Notes) -> bool {
         }
         Some(_) | None => false,
     }
+}
+
+/// Those of the general variable, where the one for traces is there and empty: that is none, as
+/// OpenTelemetry has it, and to the SDK it is one without fields.
+fn fields(around: &Surroundings<'_>) -> ExportFields {
+    let own = (around.variable)("OTEL_EXPORTER_OTLP_TRACES_HEADERS");
+    let general = variable(around, "OTEL_EXPORTER_OTLP_HEADERS");
+    let Some((_, general)) = own.filter(|own| own.is_empty()).zip(general) else {
+        return ExportFields::default();
+    };
+    let field = |field: &str| {
+        let (name, value) = field.split_once('=')?;
+        let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+        Some((name.trim().to_owned(), value.into_owned()))
+    };
+    ExportFields(general.split(',').filter_map(field).collect())
 }
 
 /// What the SDK and we take no notice of is told, since it was meant to matter.

@@ -105,6 +105,7 @@ impl Traces {
             .with_endpoint(settings.endpoint.to_string())
             .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
             .with_timeout(settings.timeout)
+            .with_headers(settings.fields.0.clone())
             .build()?;
         let exporter = Counted { exporter, way: way.clone() };
         let room = settings.queue;
