@@ -12,7 +12,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, DATE, ETAG, USER_AGENT, VARY};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use omnigate::base::{BudgetId, CallerId, CredentialId, Priority, RouteId};
+use omnigate::base::{BudgetId, CallerId, CredentialId, Priority, RequestId, RouteId};
 use omnigate::cache::{
     self as kept, Answer, Cache, CacheSettings, Entry, Found, Life, Question, Vary,
 };
@@ -21,7 +21,7 @@ use omnigate::shape::{
     Ask, BudgetSettings, ColdStart, Key, LaneId, Place, Profile, Scope, Service, Shaper,
     ShaperSettings, StatePlace,
 };
-use omnigate::telemetry::{ExchangeFacts, Metrics};
+use omnigate::telemetry::{Board, CacheOutcome, Ended, ExchangeFacts, Metrics};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
@@ -92,11 +92,32 @@ fn shape(c: &mut Criterion) {
         c.bench_function(&format!("shape/join and leave behind {waiters} waiters"), |b| {
             b.iter_batched(|| (), |()| drop(busy.join()), BatchSize::SmallInput);
         });
+        c.bench_function(&format!("shape/what operators see of {waiters} waiters"), |b| {
+            b.iter(|| busy.shaper.view());
+        });
         drop(places);
         c.bench_function(&format!("shape/grants to {waiters} waiters, each"), |b| {
             b.iter_custom(|grants| runtime.block_on(granted(waiters, grants)));
         });
     }
+}
+
+/// What operators see where there is much to see: 600 sends, and a thousand callers who all wait.
+fn seen(c: &mut Criterion) {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let one = Bench::new(budget(600, Duration::from_secs(10_000), Profile::Burst), None);
+    (0..600).for_each(|_| runtime.block_on(one.send()));
+    let callers: Vec<CallerId> = (0..1_000).map(|nth| CallerId::new(format!("c{nth}"))).collect();
+    let join = |nth: usize| {
+        let (caller, priority) = (&callers[nth % 1_000], Priority::ALL[nth % 3]);
+        one.shaper.join(&Ask { lane: one.lane, caller, priority, max_wait: None }).unwrap()
+    };
+    let places: Vec<Place> = (0..3_000).map(join).collect();
+    c.bench_function("shape/what operators see of 1000 callers and 600 sends", |b| {
+        b.iter(|| one.shaper.view());
+    });
+    drop(places);
 }
 
 /// A budget without a free slot, and so many who wait for one.
@@ -310,5 +331,44 @@ fn telemetry(c: &mut Criterion) {
     });
 }
 
-criterion_group!(rooms, shape, refused_key, route, cache, telemetry);
+/// What it costs to tell the board of an exchange, and to look at it. Forty callers and thirty routes.
+fn board(c: &mut Criterion) {
+    let board = Board::default();
+    let callers: Vec<CallerId> = (0..40).map(|nth| CallerId::new(format!("caller{nth}"))).collect();
+    let routes: Vec<RouteId> = (0..30).map(|nth| RouteId::new(format!("route{nth}"))).collect();
+    let ids: Vec<RequestId> = (0..64).map(|_| RequestId::fresh()).collect();
+    let now = Instant::now();
+    let mut nth = 0;
+    let mut ended = |status: u16, refusal: Option<&'static str>, kinds: usize| {
+        nth += 1;
+        let what = Ended {
+            route: Some(&routes[nth % kinds % 30]),
+            caller: Some(&callers[nth % kinds % 40]),
+            method: &Method::GET,
+            status,
+            refusal,
+            cache: Some(CacheOutcome::Miss),
+            attempts: 1,
+            waited: Some(Duration::from_millis(7)),
+            upstream: Some(Duration::from_millis(70)),
+            request_id: &ids[nth % 64],
+            trace: None,
+        };
+        board.ended(now, black_box(&what));
+    };
+    c.bench_function("board/a call that went well", |b| b.iter(|| ended(200, None, 1_000)));
+    c.bench_function("board/a call that was refused like others", |b| {
+        b.iter(|| ended(503, Some("queue-full"), 8));
+    });
+    c.bench_function("board/a call that was refused like none of the others", |b| {
+        b.iter(|| ended(404, Some("no-route"), 1_000));
+    });
+    let budget = BudgetId::new("omni");
+    c.bench_function("board/a grant", |b| {
+        b.iter(|| board.granted(now, black_box(&budget), Priority::Normal));
+    });
+    c.bench_function("board/a look at it", |b| b.iter(|| board.view(now)));
+}
+
+criterion_group!(rooms, shape, seen, refused_key, route, cache, telemetry, board);
 criterion_main!(rooms);
