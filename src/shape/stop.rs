@@ -104,6 +104,8 @@ impl Queue {
         if budget.is_none() {
             self.meters.iter_mut().for_each(|meter| meter.stop = Stop::Off);
         }
+        // Where a pause without an end hid one with an end, that is what counts now.
+        self.refuse_held_too_long(now);
         self.advance(now);
     }
 
@@ -286,7 +288,10 @@ mod tests {
                     match self.queue.look(ticket, Waker::noop()) {
                         Look::Prepare => {
                             self.queue.make_ready(self.now, ticket);
+                            // That may have told others who stand before the next one: first come,
+                            // first ready.
                             again = true;
+                            break;
                         }
                         Look::Wait(_) => match self.queue.expire(self.now, ticket) {
                             Some(Err(refused)) => {
