@@ -109,6 +109,7 @@ impl Proxy {
         replay: ReplaySettings,
     ) -> Self {
         let Neighbours { shaper, upstream, custody, cache, telemetry } = rooms;
+        telemetry.metrics.expect_refusals(problem::TITLES.iter().map(|(kind, _)| *kind));
         Self {
             plan: ArcSwap::from_pointee(plan),
             hosts,

@@ -266,38 +266,57 @@ pub(crate) fn respond(error: &Error, exchange: &Exchange) -> Response<Body> {
     response
 }
 
+/// Every stable name, with its title.
+pub(crate) const TITLES: [(&str, &str); 23] = [
+    ("bad-request", "This request cannot be passed on"),
+    ("loop", "The request goes in circles"),
+    ("browser-request", "Web pages may not ask here"),
+    ("caller-unknown", "It is not known who asks"),
+    ("caller-denied", "You may not do this here"),
+    ("no-route", "No route for this path"),
+    ("method-not-allowed", "No route for this method"),
+    ("body-too-large", "The body is too large"),
+    ("sensitive", "This call is not taken by a route that was not made for it"),
+    ("impersonation-denied", "Acting for another user is not allowed here"),
+    ("queue-full", "Too many calls wait already"),
+    ("queue-deadline", "The turn comes too late"),
+    ("paused", "This gateway was told to send nothing for now"),
+    ("draining", "This gateway is shutting down"),
+    ("credential-unavailable", "The key for this route is not at hand"),
+    ("upstream-unreachable", "Omni cannot be reached"),
+    ("upstream-timeout", "Omni does not answer"),
+    ("upstream-busy", "Omni is busy"),
+    ("overloaded", "This gateway has no room for this body now"),
+    ("not-cached", "Nothing is kept for this"),
+    ("caller-limit", "You have made as many calls as you may for now"),
+    ("credential-rejected", "Omni refuses the key for this route"),
+    ("internal", "A fault in this gateway"),
+];
+
 fn title(kind: &str) -> &'static str {
-    match kind {
-        "bad-request" => "This request cannot be passed on",
-        "loop" => "The request goes in circles",
-        "browser-request" => "Web pages may not ask here",
-        "caller-unknown" => "It is not known who asks",
-        "caller-denied" => "You may not do this here",
-        "no-route" => "No route for this path",
-        "method-not-allowed" => "No route for this method",
-        "body-too-large" => "The body is too large",
-        "sensitive" => "This call is not taken by a route that was not made for it",
-        "impersonation-denied" => "Acting for another user is not allowed here",
-        "queue-full" => "Too many calls wait already",
-        "queue-deadline" => "The turn comes too late",
-        "paused" => "This gateway was told to send nothing for now",
-        "draining" => "This gateway is shutting down",
-        "credential-unavailable" => "The key for this route is not at hand",
-        "upstream-unreachable" => "Omni cannot be reached",
-        "upstream-timeout" => "Omni does not answer",
-        "upstream-busy" => "Omni is busy",
-        "overloaded" => "This gateway has no room for this body now",
-        "not-cached" => "Nothing is kept for this",
-        "caller-limit" => "You have made as many calls as you may for now",
-        "credential-rejected" => "Omni refuses the key for this route",
-        _ => "A fault in this gateway",
-    }
+    let found = TITLES.iter().find(|(name, _)| *name == kind);
+    found.map_or("A fault in this gateway", |(_, title)| title)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::TooSlow;
+
+    #[test]
+    fn every_stable_name_has_a_title() {
+        let names: Vec<&str> = include_str!("problem.rs")
+            .split("shape(")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(", \"")?.1.split_once('"'))
+            .map(|(name, _)| name)
+            .filter(|name| name.contains('-') || name.len() > 3 && !name.contains('_'))
+            .collect();
+        assert!(names.len() > 15, "{names:?}");
+        for name in names {
+            assert!(TITLES.iter().any(|(known, _)| *known == name), "{name} has no title");
+        }
+    }
 
     #[test]
     fn a_body_that_came_too_slowly_is_a_408_after_which_the_connection_closes() {

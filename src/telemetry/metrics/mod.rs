@@ -182,6 +182,14 @@ impl Metrics {
         (count("true"), count("false"))
     }
 
+    /// Shows these reasons from the start, at zero: a counter that comes with its first one has no rise to
+    /// be seen.
+    pub fn expect_refusals(&self, reasons: impl Iterator<Item = &'static str>) {
+        for reason in reasons {
+            drop(self.refusals.get_or_create(&ReasonLabel { reason: Word(reason) }));
+        }
+    }
+
     /// omnigate answered a call itself; `reason` is the problem's stable name.
     pub fn refused(&self, reason: &'static str) {
         self.refusals.get_or_create(&ReasonLabel { reason: Word(reason) }).inc();

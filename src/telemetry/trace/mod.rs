@@ -6,6 +6,7 @@
 
 mod context;
 mod export;
+mod say;
 mod spans;
 mod url;
 mod words;
