@@ -20,7 +20,7 @@ impl Queue {
     pub(super) fn refuse_hopeless(&mut self, now: Instant) {
         while let Some(&(until, ticket)) = self.deadlines.first() {
             let Some(seat) = self.waiters.get(&ticket).map(|waiter| waiter.seat) else { return };
-            let sure = self.line.rank(seat, ticket, Count::Sure);
+            let sure = self.rank(seat, ticket, Count::Sure, now);
             if self.lower_bound(seat, sure, now) <= until {
                 return;
             }
@@ -71,7 +71,7 @@ impl Queue {
             .filter_map(|(ticket, seat)| {
                 let kind = (seat.lane, seat.priority);
                 let cut = *cuts.entry(kind).or_insert_with(|| self.first_after(seat, now, end));
-                let position = self.line.rank(seat, ticket, Count::Expected);
+                let position = self.rank(seat, ticket, Count::Expected, now);
                 // So many may be told at once that only the first get more than the lower bound.
                 let estimate = match position.checked_sub(cut)? {
                     0..SHOWN => self.lane_estimate(seat, position, now),
@@ -107,7 +107,7 @@ impl Queue {
         now: Instant,
         deadline: Instant,
     ) -> Refused {
-        self.late_at(self.line.rank(seat, ticket, Count::Expected), seat, now, deadline)
+        self.late_at(self.rank(seat, ticket, Count::Expected, now), seat, now, deadline)
     }
 
     /// Why a call that has `position` others before it misses `deadline`: for a pause by hand, where

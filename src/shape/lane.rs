@@ -84,6 +84,19 @@ impl Lane {
         self.ways.iter().all(|way| way.service == Service::Out)
     }
 
+    /// Whether calls of both take the same slots, and can go whenever those of the other can.
+    pub(crate) fn charges_like(&self, other: &Self) -> bool {
+        let ways = || self.ways.iter().zip(&other.ways);
+        self.ways.len() == other.ways.len()
+            && ways().all(|(one, other)| one.meters == other.meters && one.service == other.service)
+    }
+
+    /// Whether calls of both may take the same slots.
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
+        let mut theirs = other.ways.iter().flat_map(|way| &way.meters);
+        theirs.any(|meter| self.ways.iter().any(|way| way.meters.contains(meter)))
+    }
+
     /// The keys that calls may still get.
     fn hopeful(&self) -> impl Iterator<Item = &Way> {
         self.ways.iter().filter(|way| way.service != Service::Out)

@@ -41,6 +41,8 @@ struct Class {
     ring: VecDeque<CallerIndex>,
     callers: BTreeMap<CallerIndex, Caller>,
     queued: usize,
+    /// The same by lane; only lanes that somebody waits for.
+    by_lane: BTreeMap<LaneIndex, usize>,
     ready: usize,
     /// Grants to other classes since this one, while it had waiters. Those who are not ready count:
     /// they are told to prepare because their class is nearly due.
@@ -113,6 +115,7 @@ impl Line {
     fn enter(&mut self, seat: Seat) -> &mut Row {
         let class = &mut self.classes[seat.priority as usize];
         class.queued += 1;
+        *class.by_lane.entry(seat.lane).or_default() += 1;
         let caller = class.callers.entry(seat.caller).or_default();
         if caller.queued == 0 {
             // A caller who comes waits for one round at most, and gains nothing by coming anew.
@@ -149,6 +152,12 @@ impl Line {
         }
         caller.queued -= 1;
         class.queued -= 1;
+        if let Some(queued) = class.by_lane.get_mut(&seat.lane) {
+            *queued -= 1;
+            if *queued == 0 {
+                class.by_lane.remove(&seat.lane);
+            }
+        }
         class.ready -= usize::from(was_ready);
         if caller.queued == 0 {
             class.callers.remove(&seat.caller);
@@ -207,16 +216,14 @@ impl Line {
         lanes
     }
 
-    /// The first of each row who waits and has not been told to prepare, with its rank.
-    pub(crate) fn next_to_prepare(&self) -> Vec<(Seat, Ticket, usize)> {
+    /// The first of each row who waits and has not been told to prepare.
+    pub(crate) fn next_to_prepare(&self) -> Vec<(Seat, Ticket)> {
         let mut next = Vec::new();
         for (class, priority) in self.classes.iter().zip(Priority::ALL) {
             for (&caller, of_caller) in &class.callers {
                 for (&lane, row) in &of_caller.rows {
                     if let Some(&ticket) = row.waiting.first() {
-                        let seat = Seat { priority, caller, lane };
-                        let rank = self.rank_at(seat, row.before(ticket), Count::Sure);
-                        next.push((seat, ticket, rank));
+                        next.push((Seat { priority, caller, lane }, ticket));
                     }
                 }
             }
@@ -224,37 +231,69 @@ impl Line {
         next
     }
 
-    /// How many calls go before this one.
-    pub(crate) fn rank(&self, seat: Seat, ticket: Ticket, count: Count) -> usize {
+    /// How many calls go before this one, of those whose lane is in its `way`: they take what it waits
+    /// for. Who waits for something else goes before nobody.
+    pub(crate) fn rank(
+        &self,
+        seat: Seat,
+        ticket: Ticket,
+        count: Count,
+        way: impl Fn(LaneIndex) -> bool,
+    ) -> usize {
         let before = self.row(seat).map_or(0, |row| row.before(ticket));
-        self.rank_at(seat, before, count)
+        self.rank_at(seat, before, count, way)
     }
 
     /// How many calls would go before one that comes now.
-    pub(crate) fn rank_of_next(&self, seat: Seat, count: Count) -> usize {
-        self.rank_at(seat, self.row(seat).map_or(0, |row| row.order.len()), count)
+    pub(crate) fn rank_of_next(
+        &self,
+        seat: Seat,
+        count: Count,
+        way: impl Fn(LaneIndex) -> bool,
+    ) -> usize {
+        self.rank_at(seat, self.row(seat).map_or(0, |row| row.order.len()), count, way)
     }
 
     /// The rank of the call that has `before` others before it in its row.
-    fn rank_at(&self, seat: Seat, before: usize, count: Count) -> usize {
+    fn rank_at(
+        &self,
+        seat: Seat,
+        before: usize,
+        count: Count,
+        way: impl Fn(LaneIndex) -> bool,
+    ) -> usize {
         let level = seat.priority as usize;
         let class = &self.classes[level];
         let own_turn = class.ring.iter().position(|&one| one == seat.caller);
         let mut rank = before;
         for (turn, caller) in class.ring.iter().enumerate().filter(|(_, c)| **c != seat.caller) {
+            let Some(one) = class.callers.get(caller) else { continue };
+            let rows = one.rows.iter().filter(|(lane, _)| way(**lane));
+            let queued: usize = rows.map(|(_, row)| row.order.len()).sum();
             // By turns: for each of ours one of theirs, and one more of those whose turn is sooner.
-            let sooner = own_turn.is_none_or(|own| turn < own) && count == Count::Expected;
-            let queued = class.callers.get(caller).map_or(0, |one| one.queued);
-            rank += queued.min(before + usize::from(sooner));
+            let turns = match count {
+                // What they are granted elsewhere may cost them a turn each.
+                Count::Sure => before.saturating_sub(one.queued - queued),
+                Count::Expected => before + usize::from(own_turn.is_none_or(|own| turn < own)),
+            };
+            rank += queued.min(turns);
         }
-        let higher: usize = self.classes[..level].iter().map(|class| class.queued).sum();
+        let higher: usize = self.classes[..level].iter().map(|class| class.in_way(&way)).sum();
         let owed = DUE.saturating_sub(class.passed_over) as usize;
-        rank += higher.min((DUE as usize).saturating_mul(rank).saturating_add(owed));
-        if count == Count::Expected {
-            let lower: usize = self.classes[level + 1..].iter().map(|class| class.queued).sum();
-            rank += lower.min(rank / (DUE as usize + 1));
+        let due = (DUE as usize).saturating_mul(rank).saturating_add(owed);
+        match count {
+            Count::Sure => {
+                // What others are granted elsewhere may bring the class its due, too.
+                let others = self.classes.iter().enumerate().filter(|(other, _)| *other != level);
+                let elsewhere = others.map(|(_, class)| class.queued - class.in_way(&way));
+                rank + higher.min(due.saturating_sub(elsewhere.sum()))
+            }
+            Count::Expected => {
+                rank += higher.min(due);
+                let lower = self.classes[level + 1..].iter().map(|class| class.in_way(&way));
+                rank + lower.sum::<usize>().min(rank / (DUE as usize + 1))
+            }
         }
-        rank
     }
 
     /// The classes in the order in which they may be granted: those that are due first, the longest
@@ -295,6 +334,13 @@ impl Line {
     fn row_mut(&mut self, seat: Seat) -> Option<&mut Row> {
         let class = &mut self.classes[seat.priority as usize];
         class.callers.get_mut(&seat.caller)?.rows.get_mut(&seat.lane)
+    }
+}
+
+impl Class {
+    /// How many wait for these lanes.
+    fn in_way(&self, way: impl Fn(LaneIndex) -> bool) -> usize {
+        self.by_lane.iter().filter(|(lane, _)| way(**lane)).map(|(_, queued)| queued).sum()
     }
 }
 
@@ -360,11 +406,11 @@ mod tests {
         let mut line = crowd(&[(Priority::Interactive, 0, 100)]);
         let far = seat(Priority::Batch, 1);
         line.join(far, 1_000);
-        assert_eq!(line.rank(far, 1_000, Count::Sure), DUE as usize);
+        assert_eq!(line.rank(far, 1_000, Count::Sure, |_| true), DUE as usize);
         for _ in 0..DUE {
             pick(&mut line);
         }
-        assert_eq!(line.rank(far, 1_000, Count::Sure), 0);
+        assert_eq!(line.rank(far, 1_000, Count::Sure, |_| true), 0);
         line.prepare_next(far);
         line.make_ready(far, 1_000);
         assert_eq!(pick(&mut line), Some((far, 1_000)));
@@ -396,9 +442,10 @@ mod tests {
         line.make_ready(from, 2);
         line.change(from, to, 2);
         line.change(from, to, 4);
-        let ranks: Vec<usize> = (1..=5).map(|one| line.rank(to, one, Count::Sure)).collect();
+        let ranks: Vec<usize> =
+            (1..=5).map(|one| line.rank(to, one, Count::Sure, |_| true)).collect();
         assert_eq!(ranks, [0, 1, 2, 3, 4]);
-        assert_eq!(line.next_to_prepare(), [(to, 1, 0)]);
+        assert_eq!(line.next_to_prepare(), [(to, 1)]);
         assert_eq!(pick(&mut line), Some((to, 2)));
         let order = std::iter::from_fn(|| {
             let next = line.next_to_prepare().first().copied()?;
@@ -461,8 +508,8 @@ mod tests {
                 let seat = seat(Priority::ALL[class], caller);
                 match deed {
                     0..5 => {
-                        let sure = line.rank_of_next(seat, Count::Sure);
-                        prop_assert!(sure <= line.rank_of_next(seat, Count::Expected));
+                        let sure = line.rank_of_next(seat, Count::Sure, |_| true);
+                        prop_assert!(sure <= line.rank_of_next(seat, Count::Expected, |_| true));
                         enter(&mut line, seat, ticket as Ticket);
                         inside.insert(ticket as Ticket, seat);
                     }
@@ -495,6 +542,40 @@ mod tests {
                 prop_assert!(inside.remove(&next).is_some());
             }
             prop_assert!(inside.is_empty());
+        }
+
+        /// Whatever can be sent when, and whoever waits for something else: a sure rank is never more
+        /// than goes first of what is in the way.
+        #[test]
+        fn who_is_sure_to_go_first_does(
+            before in prop::collection::vec((0usize..3, 0usize..3, 0usize..2, 0u8..4), 1..60),
+            open in prop::collection::vec((any::<bool>(), any::<bool>()), 400),
+            target in any::<prop::sample::Index>(),
+        ) {
+            let mut line = Line::default();
+            let mut inside: BTreeMap<Ticket, Seat> = BTreeMap::new();
+            for (ticket, (class, caller, lane, deed)) in before.into_iter().enumerate() {
+                let seat = Seat { lane, ..seat(Priority::ALL[class], caller) };
+                if deed == 0 && let Some((_, gone)) = line.pick(|one, _| one == lane) {
+                    inside.remove(&gone);
+                }
+                enter(&mut line, seat, ticket as Ticket);
+                inside.insert(ticket as Ticket, seat);
+            }
+            let (&ticket, &seat) = inside.iter().nth(target.index(inside.len())).unwrap();
+            let way = |lane: LaneIndex| lane == seat.lane;
+            let sure = line.rank(seat, ticket, Count::Sure, way);
+            prop_assert!(sure <= line.rank(seat, ticket, Count::Expected, way));
+            let mut first = 0;
+            for (one, other) in open.into_iter().chain(std::iter::repeat((true, true))) {
+                let picked = line.pick(|lane, _| [one, other][lane]);
+                match picked {
+                    Some((_, next)) if next == ticket => break,
+                    Some((at, _)) => first += usize::from(way(at.lane)),
+                    None => {}
+                }
+            }
+            prop_assert!(sure <= first, "{} were sure and {} went", sure, first);
         }
     }
 }

@@ -155,8 +155,8 @@ impl Queue {
             return Err(Refused::Rejected { credential: lane.ways[0].credential.clone() });
         }
         let deadline = now + request.max_wait.unwrap_or_else(|| lane.max_wait(seat.priority));
-        let first = self.line.rank_of_next(seat, Count::Sure);
-        let last = self.line.rank_of_next(seat, Count::Expected);
+        let first = self.rank_of_next(seat, Count::Sure, now);
+        let last = self.rank_of_next(seat, Count::Expected, now);
         let estimate = self.lane_estimate(seat, last, now);
         let stop = self.stop_of(seat.lane, now);
         let goes_after = |end: &Instant| stop == Stop::UntilResumed || now + estimate > *end;
@@ -376,11 +376,12 @@ impl Queue {
         loop {
             let mut told = false;
             let mut alarm: Option<Instant> = None;
-            for (seat, ticket, rank) in self.line.next_to_prepare() {
+            for (seat, ticket) in self.line.next_to_prepare() {
                 // Nobody holds a connection until somebody resumes.
                 if self.stop_of(seat.lane, now) == Stop::UntilResumed {
                     continue;
                 }
+                let rank = self.rank(seat, ticket, Count::Sure, now);
                 let turn = self.lower_bound(seat, rank, now);
                 if turn > now + LEAD {
                     let at = turn - LEAD;
@@ -658,8 +659,8 @@ mod tests {
                 let waiter = &self.queue.waiters[ticket];
                 assert_eq!((waiter.seat, waiter.deadline), (*seat, *deadline));
                 assert!(self.queue.deadlines.contains(&(waiter.until(), *ticket)));
-                let sure = self.queue.line.rank(*seat, *ticket, Count::Sure);
-                assert!(sure <= self.queue.line.rank(*seat, *ticket, Count::Expected));
+                let sure = self.queue.rank(*seat, *ticket, Count::Sure, self.now);
+                assert!(sure <= self.queue.rank(*seat, *ticket, Count::Expected, self.now));
             }
             for caller in 0..3 {
                 let queued = self.places.iter().filter(|(_, seat, _)| seat.caller == caller);

@@ -88,7 +88,7 @@ impl Queue {
         self.advance(now);
         let waiter = self.waiters.get(&ticket).filter(|waiter| waiter.queued())?;
         let seat = waiter.seat;
-        let sure = self.line.rank(seat, ticket, Count::Sure);
+        let sure = self.rank(seat, ticket, Count::Sure, now);
         // Who waits for somebody to resume learns nothing from a lower bound.
         let waits_in_vain = deadline <= now && self.stop_of(seat.lane, now) == Stop::UntilResumed;
         let is_late = waits_in_vain || self.lower_bound(seat, sure, now) > deadline;
