@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { gateway, upstream } from './real.mjs'
 
 /** How long it works before it is looked at, in seconds. */
-const PAST = 930
+const PAST = 900
 
 export const pictures = async ({ tab, shot, must, work, omnigate }) => {
   // Omni takes 0.1 to 0.9 s.
