@@ -178,6 +178,8 @@ impl Drop for Exchange {
         let telemetry = self.trail.telemetry();
         telemetry.metrics.exchanged(&ExchangeFacts { route: series, method, status, took });
         let trace = self.trail.trace.id();
+        let cache =
+            self.cache.as_ref().filter(|_| route.is_some_and(|route| route.keeps.is_some()));
         telemetry.board.ended(
             Instant::now(),
             &Ended {
@@ -186,7 +188,8 @@ impl Drop for Exchange {
                 method,
                 status,
                 refusal: self.refusal,
-                cache: self.cache.as_ref().map(CacheStatus::outcome),
+                // Elsewhere there is nothing that it could have saved.
+                cache: cache.map(CacheStatus::outcome),
                 attempts: facts.attempts,
                 waited: facts.waited,
                 upstream: facts.upstream,

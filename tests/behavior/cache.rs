@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
+use omnigate::admin::Desk;
 use omnigate::fake_omni::{Fault, Reset, Rule};
 use omnigate::telemetry::Exposition;
 use tokio::task::JoinSet;
@@ -250,4 +251,21 @@ async fn a_caller_says_what_it_takes() {
     assert!(status(&head).starts_with("omnigate; hit"));
     assert_eq!(house.omni.arrived(), 4);
     assert!(house.omni.arrivals().iter().all(|one| one.method == Method::GET));
+}
+
+#[tokio::test(start_paused = true)]
+async fn operators_see_what_was_saved_of_the_calls_that_could_be() {
+    let lists = format!(
+        "[[routes]]\nname = \"lists\"\npath = \"/api/v1/folders\"\ncredential = \"org\"\n{CACHE}"
+    );
+    let house = Plan { more: lists, ..Plan::default() }.build().await;
+    let mut caller = house.caller().await;
+    for path in ["/api/v1/labels", LIST, "/api/v1/labels", LIST, "/api/v1/labels", LIST] {
+        assert_eq!(caller.get(path).await.status, 200);
+    }
+    sleep(SECOND).await;
+    let shown = house.desk().status();
+    let calls: u64 = shown.routes.iter().map(|route| route.calls).sum();
+    // Where nothing is kept, nothing could have been saved.
+    assert_eq!((calls, shown.cache.calls, shown.cache.saved), (6, 3, 2));
 }

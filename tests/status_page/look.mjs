@@ -1,5 +1,8 @@
 // What is looked at in a page as it stands, by functions that run within it.
 
+/** Once all has the colours that it is on its way to: after a change of theme they glide there. */
+export const settled = () => Promise.allSettled(document.getAnimations().map(it => it.finished))
+
 /** How far it can be scrolled sideways, in pixels. */
 export const sideways = () => document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth
 

@@ -1,11 +1,12 @@
 // Holds the status page to what it promises, in Chromium: before a stand-in (staged.mjs), and before the
 // gateway itself (real.mjs). Makes pictures of it on the way.
 //
-//   node page.mjs WORK CHROMIUM OMNIGATE SHOTS [staged|real]
+//   node page.mjs WORK CHROMIUM OMNIGATE SHOTS [staged|real|pictures]
 //
 // WORK has playwright-core in npm/. Ends with 1 if something does not hold.
 import { createRequire } from 'node:module'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { pictures } from './pictures.mjs'
 import { real } from './real.mjs'
 import { staged } from './staged.mjs'
 
@@ -69,11 +70,12 @@ const tab = async ({ lost, refused, ...options } = {}) => {
 const shot = (page, name, whole = false) => page.screenshot({ path: `${shots}/${name}.png`, fullPage: whole, animations: 'disabled' })
 
 const tools = { fact, must, within, tab, shot, work, omnigate }
-if (only !== 'real') {
+if (only === 'pictures') await fact('pictures for the README', () => pictures(tools))
+if (!only || only === 'staged') {
   console.log('\nBefore a stand-in:\n')
   await staged(tools)
 }
-if (only !== 'staged') {
+if (!only || only === 'real') {
   console.log('\nBefore the gateway:\n')
   await real(tools)
 }

@@ -1,5 +1,8 @@
 // Moments of gateways that are hard to drive on purpose: each scene gives the document that the page
 // would read at a second `t`. They move, so that pictures and tests see something that lives.
+import { readFileSync } from 'node:fs'
+
+const [, version] = readFileSync(new URL('../../Cargo.toml', import.meta.url), 'utf8').match(/^version = "(.*)"/m)
 
 /** A small generator of numbers, the same each time. */
 const dice = seed => () => {
@@ -43,11 +46,11 @@ const error = (kind, code, ago_s, more) => ({
 })
 
 const base = (t, more) => ({
-  version: '0.6.0', now: new Date().toISOString(), up_s: 275312 + t, ready: true, reasons: [],
+  version, now: new Date().toISOString(), up_s: 275312 + t, ready: true, reasons: [],
   credentials: [{ credential: 'org', state: 'ready', age_s: 275310 + Math.floor(t) }],
   log: 'info', connections: 14, viewers: 2, budgets: [], callers: [], routes: [],
   cache: { bytes: 0, max_bytes: 67108864, entries: 0, calls: 0, saved: 0, saved_ever: 0 }, certificates: [],
-  instances: [{ instance: 'gate-1', version: '0.6.0', up_s: 275312 + t, is_this: true }],
+  instances: [{ instance: 'gate-1', version, up_s: 275312 + t, is_this: true }],
   traces: { state: 'off', endpoint: null, exported: 0, failed: 0, dropped: 0, why: null }, errors: [], ...more,
 })
 
@@ -120,7 +123,7 @@ export const scenes = {
       budget('trial', { credential: 'trial', limit: 5, window_s: 10, span_s: 11, used: 3, profile: 'strict', cells: cells(t, 11, [['dashboard', 'interactive', 3]], 4), admissions: admissions(4, [1, 0, 0]) }),
       budget('uploads', { limit: 20, used: 20, next_slot_s: null, paused: { by: 'omni', ends_in_s: 18 - (t % 18) }, cells: cells(t, 61, [['sync', 'normal', 16], ['omnigate', 'normal', 1], [null, null, 3]], 3), queue: queue([0], [4, 9.3 + (t % 5)], [0]), admissions: admissions(2, [0, 1.6, 0.2]) }),
     ],
-    instances: ['gate-1', 'gate-2', 'gate-3'].map((instance, at) => ({ instance, version: '0.6.0', up_s: 275312 - 4000 * at + t, is_this: at === 0 })),
+    instances: ['gate-1', 'gate-2', 'gate-3'].map((instance, at) => ({ instance, version, up_s: 275312 - 4000 * at + t, is_this: at === 0 })),
     traces: { state: 'failing', endpoint: 'https://collector.example.internal:4318', exported: 90122, failed: 512, dropped: 20481, why: 'connection refused' },
     certificates: [{ listener: '0.0.0.0:6664', expires_in_s: 4860000 }, { listener: '0.0.0.0:6665', expires_in_s: 390000 }, { listener: '10.0.0.4:443', expires_in_s: -7200 }],
   }),
@@ -133,7 +136,7 @@ export const scenes = {
     const long = 'W'.repeat(32) + '.' + 'a-very-long-name_of-a-caller.31'.slice(0, 31)
     const it = busy(t, { cells: cells(t, 61, [[long, 'batch', 40], [`${long.slice(0, 62)}.2`, 'normal', 16]]) })
     it.budgets[0].budget = long
-    return { ...it, log: `omnigate=debug,${long}=trace`, callers: [caller(long, { calls: 123456789, sent: 123456789, saved: 98765432, refused: 1, failed: 1, longest_wait_s: 7199, waiting: 10000, oldest_s: 3599, seen_s: 1, calls_ever: 1e12 })], routes: [route(long, { keeps: true, calls: 123456789, mean_wait_s: 119, mean_upstream_s: 119 })], credentials: [{ credential: long, state: 'stale', age_s: 9e7, trouble: `/var/lib/${long}/${long}: permission denied` }], instances: [{ instance: `${long}.example.internal`, version: '0.6.0', up_s: 1e6, is_this: true }], certificates: [{ listener: `unix:/run/${long}.sock`, expires_in_s: 1e6 }], traces: { state: 'failing', endpoint: `https://${long.toLowerCase()}.example:4318`, exported: 1e12, failed: 1e12, dropped: 1e12, why: long }, errors: [error('upstream', 599, 2, { route: long, caller: long, count: 1e9 })] }
+    return { ...it, log: `omnigate=debug,${long}=trace`, callers: [caller(long, { calls: 123456789, sent: 123456789, saved: 98765432, refused: 1, failed: 1, longest_wait_s: 7199, waiting: 10000, oldest_s: 3599, seen_s: 1, calls_ever: 1e12 })], routes: [route(long, { keeps: true, calls: 123456789, mean_wait_s: 119, mean_upstream_s: 119 })], credentials: [{ credential: long, state: 'stale', age_s: 9e7, trouble: `/var/lib/${long}/${long}: permission denied` }], instances: [{ instance: `${long}.example.internal`, version, up_s: 1e6, is_this: true }], certificates: [{ listener: `unix:/run/${long}.sock`, expires_in_s: 1e6 }], traces: { state: 'failing', endpoint: `https://${long.toLowerCase()}.example:4318`, exported: 1e12, failed: 1e12, dropped: 1e12, why: long }, errors: [error('upstream', 599, 2, { route: long, caller: long, count: 1e9 })] }
   },
   /** Markup and worse in every string that the document has, whatever the gateway checks. */
   hostile: t => {

@@ -218,6 +218,26 @@ export const staged = async ({ fact, must, tab, shot, within }) => {
     guarded.close()
   })
 
+  await fact('a page that is left open leaves the machine alone', async () => {
+    for (const [scene, most] of [['idle', 3], ['busy', 10]]) {
+      served.play(scene)
+      const page = await tab()
+      await page.goto(served.url)
+      await page.waitForSelector('#facts > *')
+      await page.waitForTimeout(2000)
+      const browser = await page.context().newCDPSession(page)
+      // The thread's own time, which others on the machine do not lengthen.
+      await browser.send('Performance.enable', { timeDomain: 'threadTicks' })
+      const worked = async () => (await browser.send('Performance.getMetrics')).metrics.find(it => it.name === 'TaskDuration').value
+      const [before, began] = [await worked(), performance.now()]
+      await page.waitForTimeout(10000)
+      const share = (100000 * ((await worked()) - before)) / (performance.now() - began)
+      console.log(`     ${scene}: ${share.toFixed(1)} % of a core`)
+      must(share > 0 && share <= most, `${scene}: ${share.toFixed(1)} % of a core`)
+      await page.context().close()
+    }
+  })
+
   for (const [name, scene, options, whole = false] of [
     ['light', 'fine', {}], ['dark', 'fine', { colorScheme: 'dark' }], ['busy', 'busy', {}], ['busy-dark', 'busy', { colorScheme: 'dark' }], ['paused', 'paused', {}],
     ['paused-dark', 'paused', { colorScheme: 'dark' }], ['idle', 'idle', {}], ['phone', 'busy', { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2 }, true],
@@ -236,18 +256,5 @@ export const staged = async ({ fact, must, tab, shot, within }) => {
     })
   }
 
-  for (const [name, scene, colorScheme] of [['readme-busy', 'busy', 'light'], ['readme-paused', 'paused', 'dark']]) {
-    await fact(`picture: ${name}`, async () => {
-      served.play(scene)
-      const page = await tab({ colorScheme, viewport: { width: 1280, height: 2000 } })
-      await page.goto(served.url)
-      await page.waitForSelector('#callers')
-      await page.waitForTimeout(1300)
-      const height = await page.evaluate(() => Math.ceil(document.querySelector('section[aria-labelledby=callers]').getBoundingClientRect().bottom) + 12)
-      await page.setViewportSize({ width: 1280, height })
-      await shot(page, name)
-      await page.context().close()
-    })
-  }
   served.close()
 }

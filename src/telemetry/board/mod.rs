@@ -47,7 +47,7 @@ pub struct Ended<'a> {
     pub status: u16,
     /// The stable name of the problem that omnigate answered with, where it did.
     pub refusal: Option<&'static str>,
-    /// What the cache did, where it was asked.
+    /// What the cache did, where its route keeps answers.
     pub cache: Option<CacheOutcome>,
     /// Attempts that were sent for it alone.
     pub attempts: u32,
