@@ -145,7 +145,8 @@ fn introduce(stage: &Stage) {
     for part in &PARTS {
         println!("    {:<10} {:>3} calls: {}", part.name, part.calls, part.what);
     }
-    println!("\n  That is two and a half minutes of work at 60 a minute.\n");
+    println!("\n  That is two and a half minutes of work at 60 a minute. Watch it in a browser:");
+    println!("  http://{}/\n", stage.admin());
 }
 
 fn show(tally: &Tally, stage: &Stage, elapsed: Duration, live: bool) {
