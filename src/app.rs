@@ -298,16 +298,14 @@ impl Gateway {
         let operators: Vec<_> = admin
             .into_iter()
             .map(|(bound, role)| {
-                let admin = Admin::new(role, rules.clone(), office.clone());
+                let settings = for_operators(&server, role);
+                let admin = Admin::new(role, rules.clone(), office.clone())
+                    .with_places(settings.max_connections);
                 let answer = move |request: Request<Body>, peer: Peer| {
                     let admin = admin.clone();
                     async move { admin.answer(request, peer).await }
                 };
-                tokio::spawn(Server::new(for_operators(&server, role)).serve(
-                    vec![bound],
-                    answer,
-                    over.clone(),
-                ))
+                tokio::spawn(Server::new(settings).serve(vec![bound], answer, over.clone()))
             })
             .collect();
 

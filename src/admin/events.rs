@@ -22,14 +22,15 @@ use crate::telemetry;
 
 /// How often the facts are read.
 const EVERY: Duration = Duration::from_secs(1);
-/// How many may watch.
-const MOST: usize = 64;
+/// How many may watch, where there is room for so many.
+pub(super) const MOST: usize = 64;
 /// When to ask again, in seconds, where that many do.
 const LATER: &str = "10";
 
 /// Who watches, and what they see.
 pub(super) struct Viewers {
     desk: Arc<dyn Desk>,
+    most: usize,
     places: Arc<Semaphore>,
     /// The latest event, while the task runs.
     latest: Mutex<Option<watch::Sender<Bytes>>>,
@@ -43,21 +44,25 @@ struct Viewer {
 }
 
 impl Viewers {
-    pub(super) fn new(desk: Arc<dyn Desk>) -> Arc<Self> {
-        let places = Arc::new(Semaphore::new(MOST));
-        Arc::new(Self { desk, places, latest: Mutex::default() })
+    pub(super) fn new(desk: Arc<dyn Desk>, most: usize) -> Arc<Self> {
+        let most = most.min(MOST);
+        let places = Arc::new(Semaphore::new(most));
+        Arc::new(Self { desk, most, places, latest: Mutex::default() })
     }
 
     /// The facts of this moment.
     pub(super) fn status(&self) -> Status {
-        Status { viewers: MOST - self.places.available_permits(), ..self.desk.status() }
+        Status { viewers: self.most - self.places.available_permits(), ..self.desk.status() }
     }
 
     /// The answer to one more who watches: an event at once, and then one each second, until the connection
     /// ends.
     pub(super) fn watch(self: &Arc<Self>) -> Response<Body> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            let detail = format!("{MOST} watch already; /-/status.json has the same facts.");
+            let detail = format!(
+                "{} watch already, as many as may; /-/status.json has the same facts.",
+                self.most
+            );
             let mut response =
                 problem(StatusCode::SERVICE_UNAVAILABLE, "too-many-viewers", &detail);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(LATER));

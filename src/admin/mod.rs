@@ -52,7 +52,13 @@ impl fmt::Debug for Admin {
 impl Admin {
     /// Answers as `role` what `desk` has to say. The rules are the operators'; probes have none.
     pub fn new(role: Role, rules: Rules, desk: Arc<dyn Desk>) -> Self {
-        Self { role, rules, viewers: Viewers::new(desk.clone()), desk }
+        Self { role, rules, viewers: Viewers::new(desk.clone(), events::MOST), desk }
+    }
+
+    /// The same, on a listener with places for so many connections. Two in three may watch: who watches
+    /// keeps a place for as long as it likes, and must not keep the others out.
+    pub fn with_places(self, places: usize) -> Self {
+        Self { viewers: Viewers::new(self.desk.clone(), places * 2 / 3), ..self }
     }
 
     /// Answers one request. Only a POST changes anything, and only on the operators' own listener. No

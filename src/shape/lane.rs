@@ -23,8 +23,11 @@ pub(crate) struct Way {
     pub(crate) last_used: u64,
 }
 
-/// Where no budget pays nobody waits, but for a connection.
+/// Where no budget pays nobody waits, but for a connection; and while everything is paused by hand.
 const UNBUDGETED_WAIT: Duration = Duration::from_secs(120);
+
+/// So many wait there at most, as with a budget that does not say.
+const UNBUDGETED_QUEUED: usize = 10_000;
 
 /// Whether calls go with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +69,7 @@ impl Lane {
             ways,
             purpose,
             queued: 0,
-            max_queued: budgets.iter().map(|one| one.max_queued).min().unwrap_or(usize::MAX),
+            max_queued: budgets.iter().map(|one| one.max_queued).min().unwrap_or(UNBUDGETED_QUEUED),
             max_wait: least(|one| one.max_wait).unwrap_or(UNBUDGETED_WAIT),
             batch_max_wait: least(|one| one.batch_max_wait).unwrap_or(UNBUDGETED_WAIT),
         }
@@ -208,6 +211,7 @@ mod tests {
     use super::*;
     use crate::base::{BudgetId, CallerId};
     use crate::shape::place::Permit;
+    use crate::shape::refused::Refused;
     use crate::shape::settings::{ColdStart, Key, Profile, Scope};
     use crate::shape::shaper::{Ask, Outlook, Shaper, ShaperSettings};
 
@@ -302,5 +306,25 @@ mod tests {
     async fn what_no_budget_pays_is_never_paused() {
         let keys = [Key { credential: CredentialId::new("a"), budgets: Vec::new() }];
         assert!(!outlook(&shaper(&keys), &keys).paused);
+    }
+
+    /// A pause of everything is the only thing that they wait for, and there is no end to who may come.
+    #[tokio::test(start_paused = true)]
+    async fn where_no_budget_pays_no_more_wait_for_the_end_of_a_pause_than_elsewhere() {
+        let keys = [Key { credential: CredentialId::new("a"), budgets: Vec::new() }];
+        let shaper = shaper(&keys);
+        let (lane, caller) = (shaper.lane(&keys).unwrap(), &CallerId::new("anonymous"));
+        let ask = Ask { lane, caller, priority: Priority::Normal, max_wait: None };
+        shaper.pause(None, None);
+        let mut waiting: Vec<_> =
+            (0..UNBUDGETED_QUEUED).map(|_| shaper.join(&ask).unwrap()).collect();
+        let full = shaper.join(&ask);
+        assert!(matches!(full, Err(Refused::Full { queued: 10_000, .. })), "{full:?}");
+        assert!(shaper.outlook(&ask).crowded);
+        drop(waiting.pop());
+        waiting.push(shaper.join(&ask).unwrap());
+        shaper.resume(None);
+        // Nothing keeps them, and so nothing keeps out who comes now, however many connect.
+        waiting.push(shaper.join(&ask).unwrap());
     }
 }

@@ -161,6 +161,25 @@ mod tests {
         assert!(matches!(check_filter(&long(146)), Err(BadFilter::TooLong)));
     }
 
+    /// Every part that could be one is read, and says something or is one.
+    #[test]
+    fn no_filter_makes_it_panic_or_takes_long() {
+        let parts =
+            ["a", "[", "]", "{", "}", "=", "\"", "/", ",", "::", "*", "(", "%", "é", "\\", " "];
+        let mut seed = 7u64;
+        for _ in 0..20_000 {
+            let mut filter = String::new();
+            for _ in 0..12 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                filter.push_str(parts[(seed >> 33) as usize % parts.len()]);
+            }
+            let _ = check_filter(&format!("{filter}=debug"));
+        }
+        for nested in ["[", "{", "a[b{c=", "(a+)+", "=", "[{a=\""] {
+            let _ = check_filter(&format!("{}=debug", nested.repeat(1_000 / nested.len())));
+        }
+    }
+
     #[test]
     fn a_pattern_in_a_filter_is_a_plain_text() {
         // As an expression, it would not be read at all.

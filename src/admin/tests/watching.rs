@@ -174,6 +174,25 @@ async fn the_sixty_fifth_viewer_is_asked_to_come_later() {
     assert_eq!(watch(&admin).await.status(), 200);
 }
 
+/// A gateway that may have few connections has as few places for operators; who watches took them all,
+/// and nobody else was told any more that it lives.
+#[tokio::test(start_paused = true)]
+async fn who_watches_leaves_places_for_others() {
+    for (places, may_watch) in [(1, 0), (2, 1), (3, 2), (40, 26), (96, 64), (1_000, 64)] {
+        let admin = operator().0.with_places(places);
+        let mut bodies = Vec::new();
+        for _ in 0..may_watch {
+            let watches = watch(&admin).await;
+            assert_eq!(watches.status(), 200, "{places}");
+            bodies.push(watches.into_body());
+        }
+        assert_eq!(watch(&admin).await.status(), 503, "{places}");
+        let said = ask(&admin, get("/-/status.json", &LOCAL)).await.1;
+        let facts: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(facts["viewers"], may_watch);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_look_that_fails_ends_the_events_and_the_next_viewer_begins_anew() {
     struct Fails(Arc<Told>);

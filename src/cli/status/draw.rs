@@ -176,7 +176,7 @@ fn table(title: &str, rows: &[(String, &Value)], columns: &[Column], screen: &Sc
     };
     let mut lines = vec![vec![(Tone::Bold, row(title, &|column| column.title.to_owned()))]];
     for (name, one) in rows {
-        let wrong = count(one, "refused") + count(one, "failed") > 0;
+        let wrong = count(one, "refused") > 0 || count(one, "failed") > 0;
         let tone = if wrong { Tone::Warn } else { Tone::Plain };
         lines.push(vec![(tone, row(name, &|column| (column.of)(one)))]);
     }

@@ -28,6 +28,8 @@ const NOT_READY: u8 = 1;
 /// The facts are at hand; who takes longer hangs.
 const WITHIN: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_secs(1);
+/// So many characters of what a gateway says is wrong are shown.
+const LONGEST: usize = 400;
 /// The document of thousands of callers, and more.
 const LARGEST: usize = 4 << 20;
 
@@ -90,6 +92,8 @@ async fn ask(gateway: &Gateway) -> Result<Value, String> {
     }
     Err(match body["detail"].as_str() {
         Some(detail) if status != StatusCode::OK && status != StatusCode::NOT_FOUND => {
+            // Ours are a sentence or two.
+            let detail: String = detail.chars().take(LONGEST).collect();
             clean(&format!("the gateway said {status}: {detail}"))
         }
         // Whatever answers there knows nothing of it.

@@ -224,6 +224,29 @@ fn it_is_drawn_on_screens_of_any_size() {
     }
 }
 
+/// Whoever listens on the admin address may say anything.
+#[test]
+fn no_figure_is_too_large_to_be_drawn() {
+    fn each(facts: &mut Value, figure: &Value) {
+        match facts {
+            Value::Number(_) => *facts = figure.clone(),
+            Value::Array(all) => all.iter_mut().for_each(|one| each(one, figure)),
+            Value::Object(all) => all.values_mut().for_each(|one| each(one, figure)),
+            Value::Null | Value::Bool(_) | Value::String(_) => {}
+        }
+    }
+    for figure in
+        [json!(u64::MAX), json!(i64::MIN), json!(f64::MAX), json!(f64::MIN), json!(1e-320)]
+    {
+        let mut facts = facts(&normal());
+        each(&mut facts, &figure);
+        for screen in [PLAIN, Screen { width: 300, height: None, ..PLAIN }] {
+            let lines = draw(&facts, &screen);
+            assert!(lines.iter().all(|line| line.chars().count() <= screen.width), "{lines:?}");
+        }
+    }
+}
+
 #[test]
 fn no_text_of_the_gateways_moves_the_cursor() {
     let evil = "x\u{1b}[2J\u{7}\r\n\u{9b}31m\u{202e}\u{2066}\u{200f}y";

@@ -103,7 +103,7 @@ pub(super) fn headline(facts: &Value) -> (String, Tone) {
         tone = if tone == Tone::Bad { tone } else { Tone::Warn };
     }
     let queues = || budgets.iter().flat_map(|budget| list(budget, "queue"));
-    let waiting = queues().map(|queue| count(queue, "waiting")).sum::<u64>();
+    let waiting = queues().map(|queue| count(queue, "waiting")).fold(0, u64::saturating_add);
     let oldest = queues().filter_map(|queue| queue["oldest_s"].as_f64()).reduce(f64::max);
     parts.push(match (waiting, oldest) {
         (0, _) => "nobody waits".to_owned(),

@@ -119,9 +119,15 @@ impl Errors {
         };
         let of_its_name = oldest(&|kind| kind.kind == new.kind, MOST_ALIKE);
         let of_callers = || oldest(&Kind::is_the_callers_doing, MOST_ALIKE);
-        of_its_name
-            .or_else(|| of_callers().filter(|_| new.is_the_callers_doing()))
-            .or_else(|| oldest(&|_| true, MOST))
+        of_its_name.or_else(|| of_callers().filter(|_| new.is_the_callers_doing())).or_else(|| {
+            // Of whoever has the most of them.
+            let of = |whose: Option<usize>| {
+                self.all.iter().filter(|one| one.kind.caller == whose).count()
+            };
+            let most = self.all.iter().map(|one| of(one.kind.caller)).max()?;
+            let is_full = self.all.len() >= MOST;
+            is_full.then(|| oldest(&|kind| of(kind.caller) == most, 1)).flatten()
+        })
     }
 
     pub(super) fn view(

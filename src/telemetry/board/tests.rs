@@ -214,6 +214,31 @@ fn nobody_washes_out_what_happened_to_others() {
     assert_eq!(count(&|one| others.contains(&one.kind) || one.kind == "upstream"), 6);
 }
 
+/// Whoever has three names for what goes wrong has room for more errors than there is.
+#[test]
+fn a_caller_washes_out_its_own_errors_and_not_those_of_others() {
+    let wall = Wall::new();
+    let routes: Vec<RouteId> = (0..50).map(|nth| RouteId::new(format!("r{nth}"))).collect();
+    for (caller, kind) in [("sync", "credential-rejected"), ("ci", "paused")] {
+        let caller = &CallerId::new(caller);
+        wall.ended(SECOND, &Ended { caller: Some(caller), ..wall.refused(kind, 503) });
+    }
+    for nth in 0..5_000 {
+        let age = 2 * SECOND + Duration::from_millis(nth as u64);
+        let kind = ["queue-deadline", "queue-full", "upstream-timeout"][nth % 3];
+        let route = Some(&routes[nth % 50]);
+        wall.ended(age, &Ended { route, ..wall.refused(kind, 503) });
+    }
+    let errors = wall.view(10 * SECOND).errors;
+    assert_eq!(errors.len(), 32);
+    let others: Vec<&str> = errors
+        .iter()
+        .filter(|one| one.caller != Some(wall.caller.clone()))
+        .map(|one| one.kind)
+        .collect();
+    assert_eq!(others, ["credential-rejected", "paused"]);
+}
+
 /// Whatever callers make up, in a day: ids, methods, what is refused and when.
 #[test]
 fn a_day_of_hostile_calls_leaves_the_board_as_large_as_its_first_hour() {
