@@ -27,7 +27,7 @@ pub(super) fn shown_name(method: &'static str) -> &'static str {
 }
 
 pub(super) fn opened(opening: &Opening<'_>, method: &'static str) -> Vec<KeyValue> {
-    let mut all = Vec::with_capacity(20);
+    let mut all = Vec::with_capacity(8);
     all.push(KeyValue::new(words::METHOD, method));
     all.push(KeyValue::new(words::SCHEME, if opening.secure { "https" } else { "http" }));
     all.push(KeyValue::new(words::PATH, url::path(opening.path)));
@@ -46,8 +46,6 @@ pub(super) fn opened(opening: &Opening<'_>, method: &'static str) -> Vec<KeyValu
     }
     if let Some(remote) = opening.remote {
         all.push(KeyValue::new(words::CLIENT_ADDRESS, address(remote.ip())));
-        all.push(KeyValue::new(words::PEER_ADDRESS, address(remote.ip())));
-        all.push(KeyValue::new(words::PEER_PORT, i64::from(remote.port())));
     }
     all
 }

@@ -14,6 +14,10 @@ const MOST_OF_A_NAME: usize = 40;
 
 /// A path, its segments without keys.
 pub(super) fn path(path: &str) -> String {
+    // Nearly all of them.
+    if path.len() <= MOST && !path.contains('%') && !has_key(path) {
+        return path.to_owned();
+    }
     let shown: Vec<&str> =
         path.split('/').map(|segment| if is_key(segment) { REDACTED } else { segment }).collect();
     short(shown.join("/"))
@@ -27,7 +31,7 @@ pub(super) fn query(query: &str) -> String {
             let name = field.split_once('=').map_or(field, |(name, _)| name);
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.[]".contains(&byte);
             let is_plain = name.len() <= MOST_OF_A_NAME && name.bytes().all(plain);
-            let name = if is_plain && !name.contains(omni::TOKEN_PREFIX) { name } else { REDACTED };
+            let name = if is_plain && !has_key(name) { name } else { REDACTED };
             // A word alone may be a value.
             if field.contains('=') { format!("{name}={REDACTED}") } else { redacted(field) }
         })
@@ -42,9 +46,14 @@ fn redacted(text: &str) -> String {
 
 /// Also one that is only a part of a segment, or stands there percent-encoded.
 fn is_key(segment: &str) -> bool {
-    let begins = |text: &str| text.to_ascii_lowercase().contains(omni::TOKEN_PREFIX);
-    begins(segment)
-        || segment.contains('%') && begins(&percent_decode_str(segment).decode_utf8_lossy())
+    has_key(segment)
+        || segment.contains('%') && has_key(&percent_decode_str(segment).decode_utf8_lossy())
+}
+
+/// In whatever case: somebody may have changed it on the way.
+fn has_key(text: &str) -> bool {
+    let prefix = omni::TOKEN_PREFIX.as_bytes();
+    text.as_bytes().windows(prefix.len()).any(|part| part.eq_ignore_ascii_case(prefix))
 }
 
 fn short(mut text: String) -> String {

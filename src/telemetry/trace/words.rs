@@ -15,8 +15,6 @@ pub(super) const FULL: &str = "url.full";
 pub(super) const SERVER_ADDRESS: &str = "server.address";
 pub(super) const SERVER_PORT: &str = "server.port";
 pub(super) const CLIENT_ADDRESS: &str = "client.address";
-pub(super) const PEER_ADDRESS: &str = "network.peer.address";
-pub(super) const PEER_PORT: &str = "network.peer.port";
 pub(super) const PROTOCOL_VERSION: &str = "network.protocol.version";
 
 pub(super) const REQUEST_ID: &str = "omnigate.request_id";
