@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::base::{Body, BoxError, CallerId, CredentialId, Peer, Remote, RequestId};
+use crate::omni::TOKEN_PREFIX;
 use crate::proxy::cache_status::CacheStatus;
 use crate::proxy::trail::Trail;
-use crate::telemetry::{Closing, Ended, ExchangeFacts, Opening, Telemetry, Trace};
+use crate::telemetry::{Closing, Ended, ExchangeFacts, Opening, Telemetry, Trace, method_word};
 
 /// The caller's own id for a request, or ours.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -48,6 +49,8 @@ impl Exchange {
         let own = request.headers().get(X_REQUEST_ID);
         let request_id = own
             .and_then(|value| RequestId::from_caller(value.as_bytes()))
+            // It is logged, shown, exported and sent on: a key that went astray is no id.
+            .filter(|id| !id.as_str().to_ascii_lowercase().contains(TOKEN_PREFIX))
             .unwrap_or_else(RequestId::fresh);
         let mut trail = Trail::open(request.method().clone(), telemetry.clone());
         trail.trace = Trace::open(
@@ -205,7 +208,8 @@ impl Drop for Exchange {
             request_id = %self.request_id,
             trace_id = trace.map(tracing::field::display),
             peer = self.peer,
-            method = %method,
+            // One that a caller made up may be as long as a head, and say anything.
+            method = method_word(method),
             route = route.map(|route| route.id.as_str()),
             caller = self.caller.as_ref().map(CallerId::as_str),
             priority = self.trail.wait().map(|wait| wait.priority.as_str()),

@@ -204,7 +204,7 @@ impl Retry {
     }
 }
 
-/// A method as a label: the registered ones, and `other` for what a caller made up.
+/// A method as a label, and in the log: the registered ones, and `other` for what a caller made up.
 pub(crate) fn method_word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -153,14 +153,28 @@ must(through.gateway.read.length === 0, `pages read from the gateway: ${through.
 const lists = '/api/v1/folders?kept'
 /** All pages against one operators' port: how often what was done there. */
 const operators = async port => {
-  const done = { reload: 0, purge: 0, test: 0, read: 0 }
+  const done = { reload: 0, purge: 0, test: 0, pause: 0, resume: 0, log: 0, read: 0 }
+  const told = async path => {
+    const { ok, status } = await call(path, { method: 'POST' }, ports.admin)
+    if (!ok) throw Error(`an operator cannot ${path}: ${status}`)
+  }
   for (const { show, target = it => it } of Object.values(kinds)) {
     await call(lists)
+    for (const path of ['/-/resume', '/-/pause?budget=paused', '/-/log']) await told(path)
     const before = { looked: readFileSync(`${work}/looked`).length, arrived: omni.arrived.length }
     const base = target(`http://127.0.0.1:${port}`)
-    const urls = ['/-/reload', '/-/cache/purge', '/-/credentials/org/test', '/metrics'].map(path => base + path)
+    // The events last: they keep a browser's few connections to one host busy.
+    const urls = [
+      '/-/reload', '/-/cache/purge', '/-/credentials/org/test', '/-/pause?budget=omni&for=24h', '/-/resume?budget=paused',
+      '/-/log?filter=off', '/metrics', '/-/status.json', '/', '/-/events',
+    ].map(path => base + path)
     done.read += (await shown(tab => show(tab, site, page(tries, urls, home), base))).length
     done.reload += readFileSync(`${work}/looked`).length - before.looked > 0
+    const now = await (await call('/-/status.json', {}, ports.admin)).json()
+    const isPaused = name => now.budgets.find(({ budget }) => budget === name).paused !== null
+    done.pause += isPaused('omni')
+    done.resume += !isPaused('paused')
+    done.log += now.log !== 'error'
     done.test += omni.arrived.slice(before.arrived).some(line => !line.includes('/folders'))
     const kept = (await call(lists)).headers.get('cache-status') ?? ''
     done.purge += !kept.includes('hit')

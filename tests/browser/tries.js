@@ -74,6 +74,11 @@ const attack = (at, home) => {
   tries['xhr-json'] = n => xhr(n, 'POST', json, '{}')
   tries['xhr-credentials'] = n => xhr(n, 'GET')
   tries['eventsource'] = n => (new EventSource(at(n)).onerror = event => event.target.close())
+  tries['eventsource-status'] = n => {
+    const events = new EventSource(at(n))
+    events.addEventListener('status', event => read(n)(event.data) || events.close())
+    events.onerror = () => events.close()
+  }
   tries['websocket'] = n => new WebSocket(at(n).replace(/^http/, 'ws'))
   // What elements load.
   tries['img'] = n => add('img', { src: at(n) })

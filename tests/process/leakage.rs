@@ -136,6 +136,22 @@ async fn drive(house: &House, gateway: &Gateway) -> String {
     // A caller's own token is no less a secret, right or wrong.
     let head = "GET /api/v1/folders HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
     told += &raw(gateway, &format!("{head}X-Omnigate-Token: {CALLERS_OWN}\r\n\r\n")).await;
+    // Nor where nobody expects one; a refusal stands on the status page, with its id.
+    let own = CALLERS_OWN;
+    for (line, field) in [
+        ("GET /api/v1/folders".to_owned(), format!("X-Request-Id: {own}")),
+        ("GET /api/v1/../folders".to_owned(), format!("X-Request-Id: {}", own.to_uppercase())),
+        (format!("GET /api/v1/{own}"), "Accept: */*".to_owned()),
+        (format!("GET /api/v1/folders?{own}&x={own}&{own}=1"), "Accept: */*".to_owned()),
+        (format!("{own} /api/v1/folders"), "Accept: */*".to_owned()),
+        ("GET /api/v1/folders".to_owned(), format!("X-Omnigate-Caller: {own}")),
+        ("GET /api/v1/folders".to_owned(), format!("Traceparent: {own}\r\nTracestate: a={own}")),
+        ("GET /api/v1/folders".to_owned(), format!("Prefer: {own}=1\r\nPriority: {own}")),
+        ("GET /api/v1/folders".to_owned(), format!("User-Agent: {own}\r\nBaggage: a={own}")),
+    ] {
+        let rest = "HTTP/1.1\r\nHost: localhost\r\nConnection: close";
+        told += &raw(gateway, &format!("{line} {rest}\r\n{field}\r\n\r\n")).await;
+    }
     // A caller who leaves in the middle of its upload.
     let mut left = TcpStream::connect(gateway.address()).await.unwrap();
     let half = "POST /api/v1/folders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{";
