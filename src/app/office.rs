@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tracing::{info, warn};
 
 use crate::admin::{
     CredentialView, Desk, KeyAnswer, NoAnswer, NoSuchBudget, NoSuchRoute, Purged, Readiness,
@@ -85,15 +84,12 @@ impl Desk for Office {
 
     fn pause(&self, budget: Option<&BudgetId>, time: Option<Duration>) -> Result<(), NoSuchBudget> {
         self.known(budget)?;
-        let (name, for_s) = (budget.map(BudgetId::as_str), time.map(|time| time.as_secs_f64()));
-        warn!(budget = name, for_s, "paused by hand");
         self.rooms.shaper.pause(budget, time);
         Ok(())
     }
 
     fn resume(&self, budget: Option<&BudgetId>) -> Result<(), NoSuchBudget> {
         self.known(budget)?;
-        info!(budget = budget.map(BudgetId::as_str), "resumed by hand");
         self.rooms.shaper.resume(budget);
         Ok(())
     }
