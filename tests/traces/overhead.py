@@ -1,11 +1,12 @@
 """Measures what tracing costs: gateways that trace no call, one call in a hundred, and every call, beside a second
 one that traces none.
 
-    overhead.py WORK OMNIGATE
+    overhead.py WORK OMNIGATE [flood]
 
 All stand side by side and are asked 1,500 times a second, in turns of half a second: so many that a call costs
 little, and so few that every span is exported, which counts too. The upstream is cheap and the log says nothing,
-so that a call has little else to cost. Ends with 1 if a bound does not hold.
+so that a call has little else to cost. With `flood` they are asked as much as they can answer; then a call costs
+least, and spans for which there is no room are dropped. Ends with 1 if a bound does not hold.
 """
 
 import asyncio
@@ -17,9 +18,14 @@ from gateway import Gateway, ours
 from trouble import Program, ratio, uncertain
 
 HERE = Path(__file__).parent
-ROUNDS, SECONDS, RATE = 32, 0.5, 1500
+ROUNDS, SECONDS, RATE, CONNECTIONS = 32, 0.5, 1500, 16
+FLOOD = sys.argv[3:] == ["flood"]
 # The share of calls that is traced, and what it may cost.
 ARMS = {"off": (None, None), "off again": (None, None), "1 %": (0.01, 0.03), "100 %": (1.0, 0.25)}
+
+
+def order(port, seconds):
+    return f"flood {port} {CONNECTIONS} {seconds}" if FLOOD else f"steady {port} {RATE} {seconds}"
 
 
 class Arm:
@@ -36,7 +42,7 @@ class Arm:
     async def round(self, load):
         """Gives the CPU of the gateway to the round before: what it still sent for that counts there."""
         self.marks.append(self.gateway.cpu())
-        said = await load.order(f"steady {self.gateway.port} {RATE} {SECONDS}")
+        said = await load.order(order(self.gateway.port, SECONDS))
         self.calls.append(said["made"])
         self.failed += said["failed"]
 
@@ -53,7 +59,7 @@ def judged(arms):
     for arm in arms.values():
         cpu = f"{statistics.median(arm.cpu):7.1f} ({min(arm.cpu):6.1f} to {max(arm.cpu):6.1f})"
         print(f"  {arm.name:10} {cpu:>26} {ratio(arm, off):+10.1%} {sum(arm.calls):8} {arm.spans:>22}")
-        if arm.lost:
+        if arm.lost and not FLOOD:
             broken.append(f"{arm.name}: {arm.lost} spans were not exported: {arm.spans}")
         if arm.failed:
             broken.append(f"{arm.name}: {arm.failed} calls failed")
@@ -74,11 +80,11 @@ async def main():
             arms[name] = await Arm(name).start(work, omnigate, port)
         # The first calls of a program are its slowest.
         for arm in arms.values():
-            await load.order(f"steady {arm.gateway.port} {RATE} 1")
-        order = list(arms.values())
+            await load.order(order(arm.gateway.port, 1))
+        each = list(arms.values())
         for number in range(ROUNDS):
             # Not always after the same one.
-            turned = order[number % len(order) :] + order[: number % len(order)]
+            turned = each[number % len(each) :] + each[: number % len(each)]
             for arm in turned if number % 2 == 0 else reversed(turned):
                 await arm.round(load)
         for arm in arms.values():
