@@ -102,19 +102,19 @@ fn shape(c: &mut Criterion) {
     }
 }
 
-/// What operators see where there is much to see: 600 sends, and a thousand callers who all wait.
+/// What operators see where there is much to see: 600 sends, and a hundred callers who all wait.
 fn seen(c: &mut Criterion) {
     let runtime = runtime();
     let _inside = runtime.enter();
     let one = Bench::new(budget(600, Duration::from_secs(10_000), Profile::Burst), None);
     (0..600).for_each(|_| runtime.block_on(one.send()));
-    let callers: Vec<CallerId> = (0..1_000).map(|nth| CallerId::new(format!("c{nth}"))).collect();
+    let callers: Vec<CallerId> = (0..100).map(|nth| CallerId::new(format!("c{nth}"))).collect();
     let join = |nth: usize| {
-        let (caller, priority) = (&callers[nth % 1_000], Priority::ALL[nth % 3]);
+        let (caller, priority) = (&callers[nth % 100], Priority::ALL[nth % 3]);
         one.shaper.join(&Ask { lane: one.lane, caller, priority, max_wait: None }).unwrap()
     };
-    let places: Vec<Place> = (0..3_000).map(join).collect();
-    c.bench_function("shape/what operators see of 1000 callers and 600 sends", |b| {
+    let places: Vec<Place> = (0..300).map(join).collect();
+    c.bench_function("shape/what operators see of 100 callers and 600 sends", |b| {
         b.iter(|| one.shaper.view());
     });
     drop(places);
