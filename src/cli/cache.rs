@@ -8,8 +8,8 @@ use clap::Subcommand;
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::cli::{CONFIG, OK, UNAVAILABLE, block_on, check, online};
-use crate::config::{self, Config};
+use crate::cli::{OK, UNAVAILABLE, block_on, check, online};
+use crate::config::Config;
 
 /// There is no such route.
 const UNKNOWN: u8 = 1;
@@ -43,16 +43,9 @@ struct PurgeArgs {
 }
 
 pub(crate) fn run(args: CacheArgs) -> ExitCode {
-    let path = match config::find(args.config) {
-        Ok(path) => path,
-        Err(not_found) => return fail(CONFIG, &not_found.to_string()),
-    };
-    let config = match config::load(&path) {
+    let config = match check::load(args.config) {
         Ok(config) => config,
-        Err(report) => {
-            check::show(&report);
-            return ExitCode::from(CONFIG);
-        }
+        Err(code) => return code,
     };
     let What::Purge(PurgeArgs { route }) = args.what;
     block_on(async {

@@ -62,6 +62,18 @@ pub fn run(args: CheckArgs) -> ExitCode {
     }
 }
 
+/// The config of a command that speaks to a gateway; or what it exits with, after it was said why.
+pub(crate) fn load(said: Option<PathBuf>) -> Result<Config, ExitCode> {
+    let path = config::find(said).map_err(|not_found| {
+        eprintln!("error: {not_found}");
+        ExitCode::from(CONFIG)
+    })?;
+    config::load(&path).map_err(|report| {
+        show(&report);
+        ExitCode::from(CONFIG)
+    })
+}
+
 /// Prints a report, with colours where somebody looks at it and wants them.
 pub(crate) fn show(report: &Report) {
     let colors = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -16,8 +16,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::cli::online::{self, Gateway};
-use crate::cli::{CONFIG, OK, UNAVAILABLE, block_on, check};
-use crate::config::{self, Config};
+use crate::cli::{OK, UNAVAILABLE, block_on, check};
+use crate::config::Config;
 use crate::net::Limits;
 use draw::draw;
 use screen::{Canvas, Screen};
@@ -50,16 +50,9 @@ pub(crate) struct StatusArgs {
 }
 
 pub(crate) fn run(args: StatusArgs) -> ExitCode {
-    let path = match config::find(args.config) {
-        Ok(path) => path,
-        Err(not_found) => return fail(CONFIG, &not_found.to_string()),
-    };
-    let config = match config::load(&path) {
+    let config = match check::load(args.config) {
         Ok(config) => config,
-        Err(report) => {
-            check::show(&report);
-            return ExitCode::from(CONFIG);
-        }
+        Err(code) => return code,
     };
     let limits = Limits { body: LARGEST, ..Limits::default() };
     let gateway = match online::gateway_within(&config, limits) {
