@@ -9,6 +9,7 @@ mod bucket;
 mod callers;
 mod clock;
 mod evict;
+mod fleet;
 mod folder;
 mod journal;
 mod lane;
@@ -20,6 +21,7 @@ mod pause;
 mod place;
 mod queue;
 mod record;
+mod redis;
 mod refused;
 mod schedule;
 mod sent;
@@ -31,6 +33,10 @@ mod terms;
 mod view;
 
 pub use callers::CallerRules;
+pub use fleet::{
+    Blocked, BudgetStore, Connection, Fleet, FleetSettings, FleetView, InstanceView, News, OnLost,
+    Running, Script, Standing, StoreError,
+};
 pub use folder::{StateError, StatePlace};
 pub use lane::Service;
 pub use place::{Outcome, Permit, Place};

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::base::{BudgetId, CallerId, CredentialId, Priority};
 use crate::shape::callers::{CallerRules, Callers};
 use crate::shape::clock::Moment;
+use crate::shape::fleet::{BudgetStore, Fleet, FleetSettings, News};
 use crate::shape::folder::{Locked, StateError, StatePlace, take_lock};
 use crate::shape::journal::{self, Journal, Past, Sender};
 use crate::shape::lane::{Lane, Purpose, Service, Way};
@@ -94,6 +95,7 @@ pub struct Shaper {
     pump: AbortHandle,
     settings: Vec<BudgetSettings>,
     journal: Option<Arc<Journal>>,
+    fleet: OnceLock<Fleet>,
     /// Held for the life of the process; the kernel lets go of it however we end.
     _lock: Option<File>,
 }
@@ -147,7 +149,7 @@ impl Shaper {
         }
         let shared = Arc::new(Shared::new(queue));
         let pump = tokio::spawn(pump(shared.clone())).abort_handle();
-        Ok(Self { shared, pump, settings: budgets, journal, _lock: lock })
+        Ok(Self { shared, pump, settings: budgets, journal, fleet: OnceLock::new(), _lock: lock })
     }
 
     /// What the budget of that name was told.
@@ -279,6 +281,22 @@ impl Shaper {
     pub fn drain(&self, time: Duration) {
         let now = Instant::now();
         self.shared.with(|queue| queue.drain(now, now + time));
+    }
+
+    /// From now on shares its budgets with all who use the same store: nothing is sent without its yes.
+    /// `hear` is called with what the others tell. Called once, before the first call.
+    pub fn join_fleet(
+        &self,
+        settings: &FleetSettings,
+        _store: Arc<dyn BudgetStore>,
+        _hear: impl Fn(News) + Send + Sync + 'static,
+    ) {
+        let _ = self.fleet.set(Fleet::new(settings));
+    }
+
+    /// The other instances; `None` where the budgets are this process's own.
+    pub fn fleet(&self) -> Option<&Fleet> {
+        self.fleet.get()
     }
 
     /// Whether what is sent is written down, so that another process will know of it.

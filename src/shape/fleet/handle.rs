@@ -1,0 +1,130 @@
+//! What the rest of the house sees of the instances that share a budget.
+
+use std::time::Duration;
+
+/// What is done while the store is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLost {
+    /// Calls wait until it is back, or their time is over. Never sends too much.
+    Hold,
+    /// After a quiet window each instance sends its share: the limit divided by so many.
+    Share {
+        /// How many instances there are.
+        instances: std::num::NonZeroU32,
+    },
+    /// Each instance sends as much as if it were alone. Sends too much, where there are several.
+    Local,
+}
+
+/// How the budgets are shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetSettings {
+    /// While the store is lost.
+    pub on_lost: OnLost,
+    /// Whether an empty store is believed: nothing was sent before.
+    pub trust_empty: bool,
+    /// What other instances show of this one; a name, a version.
+    pub name: String,
+}
+
+/// How it stands with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It was not reached since the start.
+    Joining,
+    /// It answers.
+    Joined,
+    /// It does not, for so long.
+    Lost(Duration),
+}
+
+/// Why the store lets nobody send for a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// It was empty.
+    Empty,
+    /// It is another server than before, or was restarted.
+    Server,
+    /// Its clock has jumped.
+    Clock,
+    /// Part of what it held is gone.
+    Loss,
+}
+
+/// What is known of all instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetView {
+    /// How it stands with the store.
+    pub standing: Standing,
+    /// What is done while it is lost.
+    pub on_lost: OnLost,
+    /// For how long it lets nobody send, and why.
+    pub blocked: Option<(Duration, Blocked)>,
+    /// What was sent while it was lost, and the others know nothing of.
+    pub unshared: u64,
+    /// All that have been heard of lately; this one is among them while it is joined.
+    pub instances: Vec<InstanceView>,
+}
+
+/// One instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceView {
+    /// Made at its start.
+    pub id: String,
+    /// Its host's name.
+    pub name: String,
+    /// Of omnigate.
+    pub version: String,
+    /// How long it has been running.
+    pub up: Duration,
+    /// When it was last heard of.
+    pub heard: Duration,
+    /// Whether it is this one.
+    pub is_this: bool,
+}
+
+/// What other instances have told everybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// This, in the words of whoever told it.
+    Told(String),
+    /// Nobody knows what all: some of it was missed.
+    Missed,
+}
+
+/// The other instances, as the rest of the house deals with them.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    on_lost: OnLost,
+}
+
+impl Fleet {
+    pub(crate) fn new(settings: &FleetSettings) -> Self {
+        Self { on_lost: settings.on_lost }
+    }
+
+    /// What is known of all instances.
+    pub fn view(&self) -> FleetView {
+        FleetView {
+            standing: Standing::Joining,
+            on_lost: self.on_lost,
+            blocked: None,
+            unshared: 0,
+            instances: Vec::new(),
+        }
+    }
+
+    /// Tells every instance, this one excepted. Done once each has heard it, or cannot serve anything
+    /// that it contradicts: after a second at the latest, at once where the store is lost.
+    ///
+    /// Cancel-safe: what was told is told.
+    pub fn tell(&self, _news: String) -> impl Future<Output = ()> + Send + use<> {
+        std::future::ready(())
+    }
+
+    /// Whether this instance knows everything that the others have told it until a second ago; what it
+    /// keeps must not be served otherwise. While the store is lost nobody can tell, and it is true.
+    pub fn is_current(&self) -> bool {
+        true
+    }
+}
