@@ -4,8 +4,11 @@
 //! that is ready is told to the store (a *head*), the store grants it a send, and the queue hands it
 //! over, if its own ledger agrees. One task talks to the store, one call at a time.
 
+mod asking;
 mod call;
+mod credits;
 mod handle;
+mod hearing;
 mod membership;
 mod news;
 mod sharing;
