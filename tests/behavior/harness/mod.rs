@@ -161,7 +161,7 @@ impl Plan {
         std::fs::write(&path, text).unwrap();
         let mut config = config::load(&path).unwrap_or_else(|report| panic!("{report}"));
         config.callers.extend(callers);
-        let ways = Ways { upstream: None, vault: self.way, collector: self.collector };
+        let ways = Ways { upstream: None, vault: self.way, collector: self.collector, store: None };
         House::open(folder, config, FakeOmni::new(fake), transit, seed, ways).await
     }
 }
