@@ -3,6 +3,7 @@
 mod fleet;
 mod gauges;
 mod inquiry;
+mod news;
 mod office;
 mod signals;
 
@@ -24,16 +25,17 @@ use crate::caller::{CallerSettings, Callers};
 use crate::config::Config;
 use crate::credential::{Credentials, OpenError, PasswordPlace, SecretError, State};
 use crate::net::{Dial, RootsError};
-use crate::proxy::{Custody, Neighbours, Plan, PlanError, Proxy};
+use crate::proxy::{Custody, Neighbours, Others, Plan, PlanError, Proxy};
 use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
 use crate::shape::{
-    BudgetSettings, BudgetStore, CallerRules, ColdStart, Key, Shaper, ShaperSettings, StateError,
-    StatePlace, StoreError,
+    BudgetSettings, BudgetStore, CallerRules, ColdStart, Key, News, Shaper, ShaperSettings,
+    StateError, StatePlace, StoreError,
 };
 use crate::telemetry::{Telemetry, TracesError};
 use crate::upstream::Upstream;
 
 pub use inquiry::Inquiry;
+use news::Sharing;
 use office::{Named, Office};
 use signals::Reread;
 pub use signals::Signals;
@@ -103,6 +105,8 @@ pub struct Ways {
     pub collector: Option<Dial>,
     /// In place of the store that the budgets are shared through; for a config that shares them.
     pub store: Option<Arc<dyn BudgetStore>>,
+    /// To the other gateways that keep answers.
+    pub others: Option<Arc<dyn Others>>,
 }
 
 /// The rooms, put together and without a port.
@@ -140,9 +144,6 @@ impl Rooms {
             shaper.close();
             StartError::Credentials(errors)
         })?;
-        // Before the first call. Where the store is not there yet, calls wait for it.
-        let joined = fleet::join(config, &shaper, password, ways.store).await;
-        let password = joined.inspect_err(|_| shaper.close())?;
         let upstream = match ways.upstream {
             Some(dial) => Upstream::over(dial, config.upstream.clone()),
             None => Upstream::new(config.upstream.clone())?,
@@ -165,10 +166,14 @@ impl Rooms {
             upstream,
             custody: custody.clone(),
             cache: cache.clone(),
+            others: ways.others.unwrap_or_else(|| Arc::new(Sharing(shaper.clone()))),
             telemetry: telemetry.clone(),
         };
         let proxy = Proxy::new(plan, callers, neighbours, config.replay);
         let (proxy, credentials) = (Arc::new(proxy), Arc::new(credentials));
+        // Before the first call. Where the store is not there yet, calls wait for it.
+        let joined = fleet::join(config, &shaper, password, ways.store, news::hear(&proxy)).await;
+        let password = joined.inspect_err(|_| shaper.close())?;
         let named = Arc::new(Named::of(config));
         Ok(Self { proxy, shaper, cache, credentials, custody, telemetry, password, named })
     }
@@ -181,6 +186,11 @@ impl Rooms {
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
         let proxy = self.proxy.clone();
         async move { proxy.handle(request, peer).await }
+    }
+
+    /// What is done with news of the other instances.
+    pub fn hear(&self) -> impl Fn(News) + Send + Sync + 'static + use<> {
+        news::hear(&self.proxy)
     }
 
     /// What operators see and do, while `callers` serves them.

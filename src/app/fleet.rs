@@ -8,7 +8,7 @@ use crate::app::StartError;
 use crate::config::{Config, SharedSettings};
 use crate::credential::{PasswordPlace, SecretError};
 use crate::shape::{
-    BudgetStore, FleetSettings, OnLost, Passwords, ReadPassword, RedisStore, Shaper,
+    BudgetStore, FleetSettings, News, OnLost, Passwords, ReadPassword, RedisStore, Shaper,
 };
 
 /// Where the password is, or why it can never be there; `None` where there is none.
@@ -18,7 +18,7 @@ pub(super) type Place = Option<Result<PasswordPlace, SecretError>>;
 const NOBODY: &str = "0000000000000000";
 
 /// Joins the fleet, where the config says that there is one. `way` leads to a store inside this
-/// process. The store need not be there yet, but the password must be. Returns its place.
+/// process, and `hear` is called with what others tell. The store need not be there yet, but the password must be. Returns its place.
 ///
 /// # Errors
 /// [`StartError::Password`], [`StartError::StoreRoots`].
@@ -27,6 +27,7 @@ pub(super) async fn join(
     shaper: &Shaper,
     password: Place,
     way: Option<Arc<dyn BudgetStore>>,
+    hear: impl Fn(News) + Send + Sync + 'static,
 ) -> Result<Option<Arc<PasswordPlace>>, StartError> {
     let Some(shared) = &config.shared else { return Ok(None) };
     let (store, place) = match way {
@@ -34,8 +35,6 @@ pub(super) async fn join(
         None => store(config, shared, password).await?,
     };
     info!(store = %shared.place, "budgets are shared");
-    // What the other instances tell; so far nobody here listens.
-    let hear = |_| {};
     shaper.join_fleet(&settings(shared), store, hear);
     Ok(place)
 }
@@ -58,6 +57,7 @@ pub(super) async fn join_now(
     reached.map_err(|why| StartError::Store { place: shared.place.to_string(), why })?;
     // Whatever a gateway does while it is lost: one question more can wait.
     let settings = FleetSettings { on_lost: OnLost::Hold, ..settings(shared) };
+    // It keeps nothing that others could leave stale.
     shaper.join_fleet(&settings, store, |_| {});
     Ok(())
 }
