@@ -24,6 +24,7 @@ mod echo;
 mod hygiene;
 mod impersonation;
 mod impersonation_body;
+mod instances;
 mod limit;
 mod mcp;
 mod paths;

@@ -67,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) collector: Option<Dial>,
     /// Callers besides those of the config file.
     pub(crate) callers: Vec<CallerSettings>,
+    /// The Omni of another house, in place of one of its own.
+    pub(crate) omni: Option<FakeOmni>,
     /// The other gateways that keep answers.
     pub(crate) others: Option<Arc<dyn Others>>,
 }
@@ -85,6 +87,7 @@ impl Default for Plan {
             way: None,
             collector: None,
             callers: Vec::new(),
+            omni: None,
             others: None,
         }
     }
@@ -171,7 +174,8 @@ impl Plan {
             collector: self.collector,
             others: self.others,
         };
-        House::open(folder, config, FakeOmni::new(fake), transit, seed, ways).await
+        let omni = self.omni.unwrap_or_else(|| FakeOmni::new(fake));
+        House::open(folder, config, omni, transit, seed, ways).await
     }
 }
 
