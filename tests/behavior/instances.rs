@@ -15,9 +15,7 @@ use omnigate::admin::{Desk, Reason};
 use omnigate::base::RouteId;
 use omnigate::fake_omni::{Fault, Hold, Reset, Rule, write_body};
 use omnigate::proxy::{Others, Proxy, Touched};
-use omnigate::shape::{
-    BudgetStore, Connection, FleetSettings, News, OnLost, Running, StoreError,
-};
+use omnigate::shape::{BudgetStore, Connection, FleetSettings, News, OnLost, Running, StoreError};
 use omnigate::telemetry::Exposition;
 use tokio::time::{Instant, sleep};
 

@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(names(&fleet), [("a".to_owned(), false), ("c".to_owned(), false)]);
         let first = &instances(Some(&fleet), 7.0)[0];
         assert_eq!((first.is_this, first.up_s, first.heard_s), (true, 7.0, None));
-        assert_eq!(instances(None, 7.0), [first.clone()]);
+        assert_eq!(instances(None, 7.0), std::slice::from_ref(first));
         assert_eq!(gauges(&fleet).instances, 3);
         fleet.instances = (0..1_000).map(|nth| instance(&"n".repeat(nth), false)).collect();
         let all = instances(Some(&fleet), 7.0);
