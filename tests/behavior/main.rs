@@ -9,6 +9,8 @@
     reason = "a test may stop, and shows its figures"
 )]
 
+#[path = "../engine/mod.rs"]
+mod engine;
 mod harness;
 
 mod browser;
@@ -25,6 +27,7 @@ mod hygiene;
 mod impersonation;
 mod impersonation_body;
 mod instances;
+mod instances_shared;
 mod limit;
 mod mcp;
 mod paths;

@@ -3,6 +3,7 @@
 mod caller;
 mod collector;
 mod road;
+mod store;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use caller::{Answer, Caller, ask, get, post};
 pub(crate) use collector::{Collector, said};
 pub(crate) use road::{Dice, Road};
+pub(crate) use store::{Store, Way};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
