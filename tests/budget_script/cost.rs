@@ -12,8 +12,8 @@ fn durations(redis: &mut Redis) -> (i64, String) {
         .into_iter()
         .filter_map(|entry| {
             let entry: Vec<redis::Value> = redis::from_redis_value(entry).unwrap();
-            let words: Vec<String> = redis::from_redis_value(entry[3].clone()).unwrap();
-            (words[0] == "EVALSHA").then(|| redis::from_redis_value(entry[2].clone()).unwrap())
+            let words: Vec<Vec<u8>> = redis::from_redis_value(entry[3].clone()).unwrap();
+            (words[0] == b"EVALSHA").then(|| redis::from_redis_value(entry[2].clone()).unwrap())
         })
         .collect();
     times.sort_unstable();
