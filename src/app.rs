@@ -2,6 +2,7 @@
 
 mod gauges;
 mod inquiry;
+mod news;
 mod office;
 mod signals;
 
@@ -23,13 +24,14 @@ use crate::caller::{CallerSettings, Callers};
 use crate::config::Config;
 use crate::credential::{Credentials, OpenError, State};
 use crate::net::{Dial, RootsError};
-use crate::proxy::{Custody, Neighbours, Plan, PlanError, Proxy};
+use crate::proxy::{Custody, Neighbours, Others, Plan, PlanError, Proxy};
 use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
-use crate::shape::{CallerRules, Key, Shaper, ShaperSettings, StateError, StatePlace};
+use crate::shape::{CallerRules, Key, News, Shaper, ShaperSettings, StateError, StatePlace};
 use crate::telemetry::{Telemetry, TracesError};
 use crate::upstream::Upstream;
 
 pub use inquiry::Inquiry;
+use news::Sharing;
 use office::{Named, Office};
 use signals::Reread;
 pub use signals::Signals;
@@ -81,6 +83,8 @@ pub struct Ways {
     pub vault: Option<Dial>,
     /// To the collector of spans.
     pub collector: Option<Dial>,
+    /// To the other gateways that keep answers.
+    pub others: Option<Arc<dyn Others>>,
 }
 
 /// The rooms, put together and without a port.
@@ -137,6 +141,7 @@ impl Rooms {
             upstream,
             custody: custody.clone(),
             cache: cache.clone(),
+            others: ways.others.unwrap_or_else(|| Arc::new(Sharing(shaper.clone()))),
             telemetry: telemetry.clone(),
         };
         let proxy = Proxy::new(plan, callers, neighbours, config.replay);
@@ -153,6 +158,11 @@ impl Rooms {
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
         let proxy = self.proxy.clone();
         async move { proxy.handle(request, peer).await }
+    }
+
+    /// What is done with news of the other instances.
+    pub fn hear(&self) -> impl Fn(News) + Send + Sync + 'static + use<> {
+        news::hear(&self.proxy)
     }
 
     /// What operators see and do, while `callers` serves them.

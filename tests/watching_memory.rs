@@ -60,8 +60,8 @@ impl Desk for Facts {
         Box::pin(std::future::ready(Err(NoAnswer::Unknown)))
     }
 
-    fn purge(&self, _: Option<&RouteId>) -> Result<Purged, NoSuchRoute> {
-        Ok(Purged { entries: None })
+    fn purge(&self, _: Option<RouteId>) -> BoxFuture<'static, Result<Purged, NoSuchRoute>> {
+        Box::pin(std::future::ready(Ok(Purged { entries: None })))
     }
 
     fn pause(&self, _: Option<&BudgetId>, _: Option<Duration>) -> Result<(), NoSuchBudget> {

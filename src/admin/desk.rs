@@ -103,11 +103,11 @@ pub trait Desk: Send + Sync + 'static {
     /// Asks Omni whether a key is good; costs one request.
     fn test_key(&self, id: CredentialId) -> BoxFuture<'static, Result<KeyAnswer, NoAnswer>>;
 
-    /// Forgets every answer that is kept, or those of one route.
+    /// Forgets every answer that is kept, or those of one route; also in the other gateways.
     ///
     /// # Errors
     /// There is no such route; nothing was forgotten.
-    fn purge(&self, route: Option<&RouteId>) -> Result<Purged, NoSuchRoute>;
+    fn purge(&self, route: Option<RouteId>) -> BoxFuture<'static, Result<Purged, NoSuchRoute>>;
 
     /// Counts one more who watches the events, until what it gives is dropped.
     fn views(&self) -> Viewer;

@@ -121,7 +121,7 @@ impl Admin {
                 return document(StatusCode::OK, &json!({ "credentials": all }));
             }
             Page::Test(id) => return tested(&id, desk.test_key(id.clone()).await),
-            Page::Purge => return purge::answer(query, desk),
+            Page::Purge => return purge::answer(query, desk).await,
             Page::Pause => steer::pause(query, desk, peer),
             Page::Resume => steer::resume(query, desk, peer),
             Page::Log => steer::log(query, desk, peer),

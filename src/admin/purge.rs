@@ -7,7 +7,7 @@ use crate::admin::{self, Desk, NoSuchRoute, Purged};
 use crate::base::{Body, RouteId};
 
 /// Nothing, or `route=NAME`; a slip must not take everything along.
-pub(super) fn answer(query: Option<&str>, desk: &dyn Desk) -> Response<Body> {
+pub(super) async fn answer(query: Option<&str>, desk: &dyn Desk) -> Response<Body> {
     let route = match query.map(name) {
         None => None,
         Some(Some(name)) => Some(RouteId::new(name)),
@@ -16,7 +16,7 @@ pub(super) fn answer(query: Option<&str>, desk: &dyn Desk) -> Response<Body> {
             return admin::problem(StatusCode::BAD_REQUEST, "bad-request", detail);
         }
     };
-    match desk.purge(route.as_ref()) {
+    match desk.purge(route.clone()).await {
         Ok(Purged { entries }) => {
             let route = route.as_ref().map(RouteId::as_str);
             admin::document(StatusCode::OK, &json!({ "route": route, "entries": entries }))

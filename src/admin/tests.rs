@@ -63,12 +63,14 @@ impl Desk for Told {
         Box::pin(std::future::ready(answer))
     }
 
-    fn purge(&self, route: Option<&RouteId>) -> Result<Purged, NoSuchRoute> {
-        if route.is_some_and(|route| route.as_str() != "lists") {
-            return Err(NoSuchRoute { known: ["lists", "rest"].map(RouteId::new).to_vec() });
+    fn purge(&self, route: Option<RouteId>) -> BoxFuture<'static, Result<Purged, NoSuchRoute>> {
+        if route.as_ref().is_some_and(|route| route.as_str() != "lists") {
+            let known = ["lists", "rest"].map(RouteId::new).to_vec();
+            return Box::pin(std::future::ready(Err(NoSuchRoute { known })));
         }
-        self.purges.lock().unwrap().push(route.cloned());
-        Ok(Purged { entries: route.map(|_| 12) })
+        let entries = route.as_ref().map(|_| 12);
+        self.purges.lock().unwrap().push(route);
+        Box::pin(std::future::ready(Ok(Purged { entries })))
     }
 
     fn views(&self) -> telemetry::Viewer {

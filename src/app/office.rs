@@ -67,11 +67,14 @@ impl Desk for Office {
         })
     }
 
-    fn purge(&self, route: Option<&RouteId>) -> Result<Purged, NoSuchRoute> {
-        match self.rooms.proxy.purge(route) {
-            Ok(entries) => Ok(Purged { entries: Some(entries) }),
-            Err(known) => Err(NoSuchRoute { known }),
-        }
+    fn purge(&self, route: Option<RouteId>) -> BoxFuture<'static, Result<Purged, NoSuchRoute>> {
+        let proxy = self.rooms.proxy.clone();
+        Box::pin(async move {
+            match proxy.purge(route.as_ref()).await {
+                Ok(entries) => Ok(Purged { entries: Some(entries) }),
+                Err(known) => Err(NoSuchRoute { known }),
+            }
+        })
     }
 
     fn views(&self) -> Viewer {

@@ -122,6 +122,14 @@ impl Cache {
         })
     }
 
+    /// Lets go the answers that were left stale. It looks at each, which takes a while.
+    pub fn sweep(&self) {
+        self.parts.sweep(|held| match held {
+            Held::Entry(entry) => !entry.is_current(&self.generations),
+            Held::By(_) | Held::Pass(_) => false,
+        });
+    }
+
     /// About how many bytes are occupied.
     pub fn bytes(&self) -> u64 {
         self.parts.bytes()

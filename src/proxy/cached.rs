@@ -138,7 +138,7 @@ impl Proxy {
             return Ok(Look::Pass(Forward::Request));
         }
         let now = Instant::now();
-        let (stale, why) = match self.cache.find(&sought.key, sought.fields(), now) {
+        let (stale, why) = match self.kept(sought, now) {
             Found::Entry(entry) => match entry.life.judge(wishes, now) {
                 Judgement::Fresh | Judgement::Welcome => {
                     let answer = kept::serve(head, &entry, Relief::Welcome, exchange);
@@ -170,6 +170,21 @@ impl Proxy {
             }
             () => Look::Fetch { why, spare: stale.is_some() },
         })
+    }
+
+    /// What is kept for a call, and no write has left stale, here or elsewhere. Nothing, while it is
+    /// not known what other gateways have written.
+    fn kept(&self, sought: &Sought<'_>, now: Instant) -> Found {
+        // In this order: whoever asks after a write was answered finds us behind, or having heard.
+        if !self.others.is_current() {
+            return Found::Nothing;
+        }
+        self.cache.find(&sought.key, sought.fields(), now)
+    }
+
+    /// Whether no write has ended since this stamp was taken, as `kept` has it.
+    fn is_good(&self, stamp: Stamp, subject: &Subject) -> bool {
+        self.others.is_current() && stamp == self.cache.generations().stamp(subject)
     }
 
     /// Sends a call up by itself, past all that is kept.
@@ -205,7 +220,7 @@ impl Proxy {
             return None;
         }
         let now = Instant::now();
-        let Found::Entry(entry) = self.cache.find(&sought.key, sought.fields(), now) else {
+        let Found::Entry(entry) = self.kept(sought, now) else {
             return None;
         };
         match entry.life.judge(&sought.brought.wishes, now) {
@@ -239,7 +254,7 @@ impl Proxy {
         // Who has seen a write must not be given what was sent for before it, nor who wants a newer
         // answer than the kept one.
         let anew = why == Forward::Request || sought.brought.wishes.wants_anew();
-        let may_join = |stamp: Stamp| !anew && stamp == self.cache.generations().stamp(&subject);
+        let may_join = |stamp: Stamp| !anew && self.is_good(stamp, &subject);
         let waits = waits(&sought.wait, until);
         let (rider, pilot) = self.fetches.flights.join(&sought.flight(), waits, may_join);
         let Some(pilot) = pilot else {
@@ -263,7 +278,7 @@ impl Proxy {
     /// Whether there is a fresh answer now, which may not have been there when we looked first.
     fn has_landed(&self, sought: &Sought<'_>) -> bool {
         let now = Instant::now();
-        match self.cache.find(&sought.key, sought.fields(), now) {
+        match self.kept(sought, now) {
             Found::Entry(entry) => {
                 entry.life.judge(&sought.brought.wishes, now) == Judgement::Fresh
             }
@@ -279,7 +294,7 @@ impl Proxy {
             return;
         }
         let subject = self.subject(sought);
-        let may_join = |stamp: Stamp| stamp == self.cache.generations().stamp(&subject);
+        let may_join = |stamp: Stamp| self.is_good(stamp, &subject);
         let waits = self.waits_in_background(sought.route);
         let (rider, pilot) = self.fetches.flights.join(&sought.flight(), waits.clone(), may_join);
         let Some(pilot) = pilot else { return };

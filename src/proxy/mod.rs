@@ -14,6 +14,7 @@ mod fetch;
 mod headers;
 mod kept;
 mod landed;
+mod others;
 mod peek;
 mod plan;
 mod problem;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use http::header::HOST;
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, Uri};
 use tracing::{debug, error, warn};
 
@@ -47,13 +49,14 @@ use crate::proxy::fetch::Fetches;
 use crate::proxy::headers::Pseudonym;
 use crate::proxy::replay::{Replay, Room};
 use crate::proxy::sought::{Brought, Sought};
-use crate::proxy::writing::Writing;
+use crate::proxy::writing::{Leaves, Writing};
 use crate::route::Target;
 use crate::shape::{Refused, Shaper};
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
 
 pub use custody::Custody;
+pub use others::{Others, Touched};
 pub use plan::{Plan, PlanError, RouteSettings};
 pub use replay::ReplaySettings;
 pub use whoami::{Whoami, WhoamiError};
@@ -71,6 +74,7 @@ pub struct Proxy {
     room: Room,
     custody: Arc<Custody>,
     cache: Arc<Cache>,
+    others: Arc<dyn Others>,
     fetches: Fetches,
     /// Who makes the calls that no caller makes.
     ourselves: Arc<Caller>,
@@ -87,6 +91,8 @@ pub struct Neighbours {
     pub custody: Arc<Custody>,
     /// The answers that are kept.
     pub cache: Arc<Cache>,
+    /// Who else keeps answers.
+    pub others: Arc<dyn Others>,
     /// Where everything that happens is told.
     pub telemetry: Telemetry,
 }
@@ -108,7 +114,7 @@ impl Proxy {
         rooms: Neighbours,
         replay: ReplaySettings,
     ) -> Self {
-        let Neighbours { shaper, upstream, custody, cache, telemetry } = rooms;
+        let Neighbours { shaper, upstream, custody, cache, others, telemetry } = rooms;
         telemetry.metrics.expect_refusals(problem::TITLES.iter().map(|(kind, _)| *kind));
         Self {
             plan: ArcSwap::from_pointee(plan),
@@ -121,6 +127,7 @@ impl Proxy {
             room: Room::new(replay),
             custody,
             cache,
+            others,
             fetches: Fetches::default(),
             ourselves: Arc::new(Caller::ourselves()),
         }
@@ -136,17 +143,25 @@ impl Proxy {
         Wait { caller: self.ourselves.clone(), priority: Priority::Batch, max_wait: None }
     }
 
-    /// Drops what is kept; with a name, what the route of that name keeps. What fetches under way
-    /// bring is not kept either. Says how many entries went.
+    /// Drops what is kept, here and in the other gateways; with a name, what the route of that name
+    /// keeps. What fetches under way bring is not kept either. Says how many entries went here.
+    ///
+    /// Cancel-safe: nothing of it is undone.
     ///
     /// # Errors
     /// There is no route of that name; those that there are.
-    pub fn purge(&self, route: Option<&RouteId>) -> Result<u64, Vec<RouteId>> {
-        let plan = self.plan.load();
-        if route.is_some_and(|route| plan.names().all(|name| name != route)) {
-            return Err(plan.names().cloned().collect());
+    pub async fn purge(&self, route: Option<&RouteId>) -> Result<u64, Vec<RouteId>> {
+        if !route.is_none_or(|route| self.knows(route)) {
+            return Err(self.plan.load().names().cloned().collect());
         }
-        Ok(self.cache.purge(route))
+        let entries = self.cache.purge(route);
+        let touched = route.map_or(Touched::Everything, |route| Touched::Route(route.clone()));
+        self.others.tell(&touched).await;
+        Ok(entries)
+    }
+
+    fn knows(&self, route: &RouteId) -> bool {
+        self.plan.load().names().any(|name| name == route)
     }
 
     /// Ends the fetches that are under way. Callers who wait for one are told nothing good, so this
@@ -168,21 +183,27 @@ impl Proxy {
         let plan = self.plan.load_full();
         let forwarded = AssertUnwindSafe(self.forward(&plan, request, &peer, &mut exchange));
         let result = forwarded.catch_unwind().await.unwrap_or(Err(Error::Panic));
-        let mut response = result.unwrap_or_else(|error| {
-            self.tell(&error, exchange.request_id_field().as_ref());
-            exchange.trail.failed();
-            if error.caller_left() {
-                exchange.left();
-            } else {
-                exchange.refused(error.kind());
-            }
-            problem::respond(&error, &exchange)
-        });
+        let mut response = match result {
+            Ok(response) => response,
+            Err(error) => self.refuse(&error, &mut exchange).await,
+        };
         if let Some((route, wait)) = exchange.trail.waits_as() {
             let outlook = self.shaper.outlook(&wait.ask(route));
             rate_limit::show(response.headers_mut(), &route.budgets, outlook);
         }
         exchange.finish(response)
+    }
+
+    /// The answer to a call that upstream did not answer.
+    async fn refuse(&self, error: &Error, exchange: &mut Exchange) -> Response<Body> {
+        self.tell(error, exchange.request_id_field().as_ref());
+        exchange.trail.failed().await;
+        if error.caller_left() {
+            exchange.left();
+        } else {
+            exchange.refused(error.kind());
+        }
+        problem::respond(error, exchange)
     }
 
     /// The way of a request.
@@ -244,13 +265,24 @@ impl Proxy {
         let safe = head.method.is_safe();
         let why = if safe { Forward::Bypass } else { Forward::Method };
         exchange.cached(CacheStatus::forwarded(why));
-        let write = self.cache.generations().write(&head.method, head.uri.path());
-        let streams = omni::is_streaming(head.uri.path());
-        exchange.trail.writes(write.map(|write| Writing::new(self.cache.clone(), write, streams)));
+        exchange.trail.writes(self.writing(&head));
         let request = Request::from_parts(head, body);
         let response = self.attempt(route, request, &wait, &mut exchange.trail).await?;
-        exchange.trail.answered(response.status());
+        exchange.trail.answered(response.status()).await;
         Ok(kept::once(self.receive(response), why, exchange))
+    }
+
+    /// What a call leaves stale once its head was sent; nothing where it only asks.
+    fn writing(&self, head: &Parts) -> Option<Writing> {
+        let (method, path) = (&head.method, head.uri.path());
+        let write = self.cache.generations().write(method, path)?;
+        let leaves = Leaves {
+            cache: self.cache.clone(),
+            others: self.others.clone(),
+            write,
+            touched: Touched::Written { method: method.clone(), path: path.into() },
+        };
+        Some(Writing::new(leaves, omni::is_streaming(path)))
     }
 
     /// Takes an answer of upstream's in.

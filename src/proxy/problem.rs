@@ -81,6 +81,9 @@ impl Error {
             Self::Refused(Refused::Paused { .. }) => {
                 shape(S::SERVICE_UNAVAILABLE, "paused", "proxy_internal_response")
             }
+            Self::Refused(Refused::Unshared { .. }) => {
+                shape(S::SERVICE_UNAVAILABLE, "shared-budget-lost", "proxy_internal_response")
+            }
             Self::Refused(Refused::Draining { .. }) => {
                 shape(S::SERVICE_UNAVAILABLE, "draining", "proxy_internal_response")
             }
@@ -179,7 +182,9 @@ impl Error {
                 | Refused::Draining { estimate, .. },
             ) => Some(*estimate),
             Self::Refused(
-                Refused::CallerLimit { retry_after, .. } | Refused::Paused { retry_after },
+                Refused::CallerLimit { retry_after, .. }
+                | Refused::Paused { retry_after }
+                | Refused::Unshared { retry_after },
             )
             | Self::Busy { retry_after } => Some(*retry_after),
             Self::Refused(Refused::Rejected { .. }) => Some(Duration::from_secs(60)),
@@ -267,7 +272,7 @@ pub(crate) fn respond(error: &Error, exchange: &Exchange) -> Response<Body> {
 }
 
 /// Every stable name, with its title.
-pub(crate) const TITLES: [(&str, &str); 23] = [
+pub(crate) const TITLES: [(&str, &str); 24] = [
     ("bad-request", "This request cannot be passed on"),
     ("loop", "The request goes in circles"),
     ("browser-request", "Web pages may not ask here"),
@@ -281,6 +286,7 @@ pub(crate) const TITLES: [(&str, &str); 23] = [
     ("queue-full", "Too many calls wait already"),
     ("queue-deadline", "The turn comes too late"),
     ("paused", "This gateway was told to send nothing for now"),
+    ("shared-budget-lost", "The shared budget is out of reach"),
     ("draining", "This gateway is shutting down"),
     ("credential-unavailable", "The key for this route is not at hand"),
     ("upstream-unreachable", "Omni cannot be reached"),
@@ -316,6 +322,21 @@ mod tests {
         for name in names {
             assert!(TITLES.iter().any(|(known, _)| *known == name), "{name} has no title");
         }
+    }
+
+    #[test]
+    fn a_budget_that_is_lost_is_a_503_that_says_when_to_come_again() {
+        let retry_after = Duration::from_secs(7);
+        let error = Error::from(Refused::Unshared { retry_after });
+        let shape = error.shape();
+        assert_eq!(
+            (shape.status, shape.kind, shape.close),
+            (StatusCode::SERVICE_UNAVAILABLE, "shared-budget-lost", false)
+        );
+        assert_eq!(error.retry_after(), Some(retry_after));
+        assert!(!error.is_upstreams() && !error.caller_left());
+        let detail = error.detail();
+        assert_eq!(detail, "The shared budget cannot be reached, and nothing is sent without it.");
     }
 
     #[test]

@@ -223,16 +223,18 @@ impl Trail {
     }
 
     /// Upstream's answer is the call's, and is about to go out.
-    pub(crate) fn answered(&mut self, status: StatusCode) {
+    pub(crate) async fn answered(&mut self, status: StatusCode) {
         if let Some(writing) = &mut self.writing {
-            writing.answered(status);
+            writing.answered(status).await;
         }
     }
 
     /// The call came to nothing, and its caller is about to be told.
-    pub(crate) fn failed(&mut self) {
-        // It may have been done all the same; dropping it leaves stale what it wrote.
-        self.writing = None;
+    pub(crate) async fn failed(&mut self) {
+        // It may have been done all the same.
+        if let Some(writing) = self.writing.take() {
+            writing.failed().await;
+        }
     }
 
     /// The call's answer has come to its end.

@@ -3,28 +3,40 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use crate::cache::{Cache, Write};
+use crate::proxy::others::{Others, Touched};
 
 /// How long upstream may still be at a write that it has not answered well.
 const LATE: Duration = Duration::from_secs(60);
 
-/// Makes kept answers stale when a write's exchange ends, however it ends.
+/// Makes kept answers stale when a write's exchange ends, however it ends; here and in the other
+/// gateways.
 ///
-/// Before the write's answer goes out, so that who has seen it reads what was written. Once more at
-/// the end of an answer that streams, or that breaks off: upstream may have gone on working after
-/// its response head.
+/// Before the write's answer goes out, so that who has seen it reads what was written, wherever it
+/// asks next. Once more at the end of an answer that streams, or that breaks off: upstream may have
+/// gone on working after its response head.
 #[derive(Debug)]
 pub(crate) struct Writing {
-    cache: Arc<Cache>,
-    write: Write,
+    leaves: Leaves,
     stage: Stage,
     streams: bool,
     /// An attempt ended so that nobody knows whether it was done.
     doubtful: bool,
+}
+
+/// What a write leaves stale, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaves {
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) others: Arc<dyn Others>,
+    pub(crate) write: Write,
+    /// The same write in the others' words.
+    pub(crate) touched: Touched,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +52,8 @@ enum Stage {
 }
 
 impl Writing {
-    pub(crate) fn new(cache: Arc<Cache>, write: Write, streams: bool) -> Self {
-        Self { cache, write, stage: Stage::Unsent, streams, doubtful: false }
+    pub(crate) fn new(leaves: Leaves, streams: bool) -> Self {
+        Self { leaves, stage: Stage::Unsent, streams, doubtful: false }
     }
 
     /// Its head is about to be sent.
@@ -54,19 +66,31 @@ impl Writing {
         self.doubtful |= !status.is_some_and(is_definite);
     }
 
-    /// Upstream's answer is the call's, and is about to go out.
-    pub(crate) fn answered(&mut self, status: StatusCode) {
+    /// Upstream's answer is the call's, and goes out when this is done.
+    ///
+    /// Cancel-safe: what is stale is so before the first wait.
+    pub(crate) async fn answered(&mut self, status: StatusCode) {
         // What the last attempt was refused may be what an earlier one did: a DELETE that is
         // repeated finds nothing.
         if is_definite(status) && !self.doubtful {
             self.stage = Stage::Over;
             return;
         }
-        self.cache.generations().apply(&self.write);
-        if status.is_server_error() {
-            self.apply_late();
-        }
         self.stage = Stage::Answered;
+        let heard = self.leaves.stale();
+        if status.is_server_error() {
+            self.leaves.stale_late();
+        }
+        heard.await;
+    }
+
+    /// There is no answer of upstream's, and the caller is told so when this is done.
+    ///
+    /// Cancel-safe: what is stale is so before the first wait.
+    pub(crate) async fn failed(mut self) {
+        if let Some(heard) = self.ends() {
+            heard.await;
+        }
     }
 
     /// The whole answer was read.
@@ -76,27 +100,44 @@ impl Writing {
         }
     }
 
-    /// Once more after a while, in a task of its own: upstream may be at it still.
-    fn apply_late(&self) {
-        let (cache, write) = (self.cache.clone(), self.write);
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                sleep(LATE).await;
-                cache.generations().apply(&write);
-            });
+    /// Leaves stale what is left to be, and gives what ends once all have heard it.
+    fn ends(&mut self) -> Option<BoxFuture<'static, ()>> {
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        let heard = match stage {
+            Stage::Unsent | Stage::Over => return None,
+            Stage::Answered | Stage::Sent => self.leaves.stale(),
+        };
+        if stage == Stage::Sent {
+            self.leaves.stale_late();
+        }
+        Some(heard)
+    }
+}
+
+/// Nobody waits for it any more; the others are told all the same, in a task of its own.
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if let Some((heard, runtime)) = self.ends().zip(Handle::try_current().ok()) {
+            runtime.spawn(heard);
         }
     }
 }
 
-impl Drop for Writing {
-    fn drop(&mut self) {
-        match self.stage {
-            Stage::Unsent | Stage::Over => {}
-            Stage::Answered => self.cache.generations().apply(&self.write),
-            Stage::Sent => {
-                self.cache.generations().apply(&self.write);
-                self.apply_late();
-            }
+impl Leaves {
+    /// Leaves it stale here, and tells the others; what it gives ends once they have heard.
+    fn stale(&self) -> BoxFuture<'static, ()> {
+        self.cache.generations().apply(&self.write);
+        self.others.tell(&self.touched)
+    }
+
+    /// Once more after a while, in a task of its own: upstream may be at it still.
+    fn stale_late(&self) {
+        let leaves = self.clone();
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                sleep(LATE).await;
+                leaves.stale().await;
+            });
         }
     }
 }

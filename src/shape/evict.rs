@@ -2,15 +2,20 @@
 //! when the process ends.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::base::{CredentialId, Priority};
+use crate::shape::fleet::Membership;
 use crate::shape::lane::{Purpose, Service};
 use crate::shape::line::{Count, LaneIndex, Seat, Ticket};
 use crate::shape::queue::{Queue, Stage};
 use crate::shape::refused::Refused;
 use crate::shape::stop::Stop;
+
+/// What those are told who wait for a store that is lost.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How many of those who are refused when the process ends are told an estimate.
 const SHOWN: usize = 256;
@@ -119,6 +124,9 @@ impl Queue {
         now: Instant,
         deadline: Instant,
     ) -> Refused {
+        if self.fleet.as_ref().is_some_and(Membership::holds) {
+            return Refused::Unshared { retry_after: ASK_AGAIN };
+        }
         self.stop_of(seat.lane, now).refusal(now, deadline).unwrap_or_else(|| {
             let estimate = self.lane_estimate(seat, position, now);
             Refused::Late { position, estimate }

@@ -106,8 +106,13 @@ impl Lane {
     }
 
     /// The keys that calls may get now.
-    fn usable(&self) -> impl Iterator<Item = (usize, &Way)> {
+    pub(crate) fn usable(&self) -> impl Iterator<Item = (usize, &Way)> {
         self.ways.iter().enumerate().filter(|(_, way)| way.service == Service::In)
+    }
+
+    /// The key that calls may get now which is charged exactly so.
+    pub(crate) fn way_that_pays(&self, meters: &[usize]) -> Option<usize> {
+        self.usable().find(|(_, way)| way.meters == meters).map(|(index, _)| index)
     }
 
     /// When the next call may go, and with which key: the one whose slot comes first, and among
@@ -192,7 +197,7 @@ impl Lane {
             let each = way.meters.iter().map(|&meter| {
                 let meter = &meters[meter];
                 match meter.next(now, priority) {
-                    Next::Now => meter.schedule.free(now, meter.share(priority)),
+                    Next::Now => meter.free(now, priority),
                     Next::At(_) | Next::Untold => 0,
                 }
             });

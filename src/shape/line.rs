@@ -175,21 +175,41 @@ impl Line {
     ) -> Option<(Seat, Ticket)> {
         for class in self.order() {
             let Some((seat, ticket)) = self.first_of(class, &mut may_send) else { continue };
-            self.leave(seat, ticket);
-            let ring = &mut self.classes[class].ring;
-            if let Some(at) = ring.iter().position(|&one| one == seat.caller) {
-                ring.remove(at);
-                ring.push_back(seat.caller);
-            }
-            for (index, other) in self.classes.iter_mut().enumerate() {
-                other.passed_over = match () {
-                    () if index == class || other.queued == 0 => 0,
-                    () => other.passed_over.saturating_add(1),
-                };
-            }
+            self.grant(seat, ticket);
             return Some((seat, ticket));
         }
         None
+    }
+
+    /// Takes this one out of the line. Its caller has had its turn, and its class its due.
+    pub(crate) fn grant(&mut self, seat: Seat, ticket: Ticket) {
+        self.leave(seat, ticket);
+        let class = seat.priority as usize;
+        let ring = &mut self.classes[class].ring;
+        if let Some(at) = ring.iter().position(|&one| one == seat.caller) {
+            ring.remove(at);
+            ring.push_back(seat.caller);
+        }
+        for (index, other) in self.classes.iter_mut().enumerate() {
+            other.passed_over = match () {
+                () if index == class || other.queued == 0 => 0,
+                () => other.passed_over.saturating_add(1),
+            };
+        }
+    }
+
+    /// The first `most` of each row who are ready, with how many are ready before them in it.
+    pub(crate) fn ready(&self, most: usize) -> impl Iterator<Item = (Seat, usize, Ticket)> {
+        let classes = self.classes.iter().zip(Priority::ALL).filter(|(class, _)| class.ready > 0);
+        classes.flat_map(move |(class, priority)| {
+            class.callers.iter().flat_map(move |(&caller, of_caller)| {
+                of_caller.rows.iter().flat_map(move |(&lane, row)| {
+                    let seat = Seat { priority, caller, lane };
+                    let first = row.ready.iter().take(most).enumerate();
+                    first.map(move |(nth, &ticket)| (seat, nth, ticket))
+                })
+            })
+        })
     }
 
     /// Each row that has somebody, with how many and who came first.

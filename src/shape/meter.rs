@@ -5,8 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::base::{BudgetId, CredentialId, Priority};
+use crate::shape::fleet::{Seen, Sharing};
 use crate::shape::journal::Slot;
+use crate::shape::ledger::{By, Stamp};
 use crate::shape::pause::Pause;
+use crate::shape::queue::Grant;
 use crate::shape::schedule::{Next, Schedule, Share};
 use crate::shape::settings::BudgetSettings;
 use crate::shape::stop::Stop;
@@ -24,6 +27,8 @@ pub(crate) struct Meter {
     pub(crate) pause: Pause,
     /// Whether somebody paused its budget by hand.
     pub(crate) stop: Stop,
+    /// Who else has a say, where the budget is shared with other instances.
+    pub(crate) sharing: Sharing,
     /// Where the end of a pause is written down.
     pub(crate) pause_slot: Option<Slot>,
     window: Duration,
@@ -42,10 +47,18 @@ impl Meter {
             schedule,
             pause: Pause::default(),
             stop: Stop::Off,
+            sharing: Sharing::Nobody,
             pause_slot: None,
             window: settings.window,
             has_reserve: settings.reserve > 0,
         }
+    }
+
+    /// What it is called among all instances.
+    pub(crate) fn name(&self) -> String {
+        self.key
+            .as_ref()
+            .map_or_else(|| self.budget.to_string(), |key| format!("{}/{key}", self.budget))
     }
 
     pub(crate) fn share(&self, priority: Priority) -> Share {
@@ -55,26 +68,76 @@ impl Meter {
         }
     }
 
+    /// Forgets what no longer counts, and hands back its journal slots.
+    pub(crate) fn expire(&mut self, now: Instant, forget: impl FnMut(Slot)) {
+        self.schedule.expire(now, forget);
+        if let Some(part) = self.sharing.part(now) {
+            part.expire(now, |_| {});
+        }
+    }
+
+    /// When the next call may go, or may ask the store whether it may.
     pub(crate) fn next(&self, now: Instant, priority: Priority) -> Next {
         let paused = later(self.stop.next(now), self.pause.next(now));
-        later(paused, self.schedule.next(now, self.share(priority)))
+        later(paused, self.sharing.next(&self.schedule, now, self.share(priority)))
+    }
+
+    /// How many calls could go at once.
+    pub(crate) fn free(&self, now: Instant, priority: Priority) -> usize {
+        let share = self.share(priority);
+        let own = self.schedule.free(now, share);
+        match &self.sharing {
+            Sharing::Nobody => own,
+            Sharing::Store(seen) => own.min(self.schedule.limit().saturating_sub(seen.used)),
+            Sharing::Shut(_) => 0,
+            Sharing::Part(part) => own.min(part.schedule.free(now, share)),
+        }
+    }
+
+    /// How many sends count, of all that are known of.
+    pub(crate) fn used(&self) -> usize {
+        let own = self.schedule.used();
+        match &self.sharing {
+            Sharing::Store(seen) => own.max(seen.used),
+            Sharing::Nobody | Sharing::Shut(_) | Sharing::Part(_) => own,
+        }
     }
 
     /// The earliest moment at which a call with `ahead` calls before it can go.
     pub(crate) fn lower_bound(&self, ahead: usize, now: Instant, priority: Priority) -> Instant {
         let ends = self.pause.until().into_iter().chain(self.stop.until());
-        let from = ends.fold(now, Instant::max);
-        self.schedule.lower_bound(ahead, now, self.share(priority)).max(from)
+        let from = ends.chain(self.sharing.until()).fold(now, Instant::max);
+        let share = self.share(priority);
+        let part = match &self.sharing {
+            Sharing::Part(part) => part.schedule.lower_bound(ahead, now, share),
+            Sharing::Nobody | Sharing::Store(_) | Sharing::Shut(_) => now,
+        };
+        self.schedule.lower_bound(ahead, now, share).max(from).max(part)
     }
 
     pub(crate) fn estimate(&self, ahead: usize, now: Instant, priority: Priority) -> Instant {
         // What was paused by hand goes on as if nothing had been; only Omni wants to be treated gently.
         let from = self.stop.expected_end(now);
-        let sent = self.schedule.estimate(ahead, from, self.share(priority));
+        let from = self.sharing.until().map_or(from, |until| until.max(from));
+        let share = self.share(priority);
+        let sent = match &self.sharing {
+            Sharing::Nobody | Sharing::Shut(_) => self.schedule.estimate(ahead, from, share),
+            Sharing::Store(seen) => {
+                let ahead = ahead + self.others_before(seen, priority);
+                let first = seen.from.unwrap_or(from);
+                self.schedule.estimate(ahead, from, share).max(first)
+            }
+            Sharing::Part(part) => part.schedule.estimate(ahead, from, share),
+        };
         match self.pause.until() {
             Some(until) => sent.max(until.max(from) + self.pace(ahead)),
             None => sent,
         }
+    }
+
+    /// The calls of other instances that presumably go before one of these.
+    fn others_before(&self, seen: &Seen, priority: Priority) -> usize {
+        seen.others[..=priority as usize].iter().sum()
     }
 
     /// After a pause sends go at pace, whatever the ledger would have allowed.
@@ -87,12 +150,35 @@ impl Meter {
         if self.pause.take(now) {
             self.schedule.empty(now);
         }
-        self.schedule.take(now, self.share(priority));
+        let share = self.share(priority);
+        self.schedule.take(now, share);
+        if let Some(part) = self.sharing.part(now) {
+            part.take(now, share);
+        }
     }
 
-    pub(crate) fn give_back(&mut self, now: Instant, grant: u64, priority: Priority) {
-        self.pause.lost(now, grant);
-        self.schedule.give_back(self.share(priority));
+    /// The head of a send that was granted then is handed to the socket.
+    pub(crate) fn stamp(
+        &mut self,
+        granted: Instant,
+        at: Instant,
+        slot: Option<Slot>,
+        by: Option<By>,
+    ) {
+        self.schedule.stamp(Stamp { at, slot, by });
+        if let Some(part) = self.sharing.part(granted) {
+            part.stamp(Stamp { at, slot: None, by });
+        }
+    }
+
+    /// A send did not begin.
+    pub(crate) fn give_back(&mut self, now: Instant, grant: &Grant) {
+        self.pause.lost(now, grant.number);
+        let share = self.share(grant.priority);
+        self.schedule.give_back(share);
+        if let Some(part) = self.sharing.part(grant.at) {
+            part.give_back(share);
+        }
     }
 
     /// Omni took a call.

@@ -127,12 +127,19 @@ impl Pause {
         }
     }
 
-    /// Goes on with a pause of an earlier life.
+    /// A probe of somebody's is out, who shares the budget; it is taken to be good after `left`.
+    pub(crate) fn others_probe(&mut self, now: Instant, left: Duration) {
+        let since = (now + left).checked_sub(PATIENCE).unwrap_or(now);
+        self.state = State::Probing { since };
+    }
+
+    /// Goes on with a pause of an earlier life, or of somebody who shares the budget.
     pub(crate) fn resume(&mut self, until: Instant) {
         self.state = State::Closed { until };
     }
 
-    fn end(&mut self) -> bool {
+    /// It is over, as those know who share the budget.
+    pub(crate) fn end(&mut self) -> bool {
         self.state = State::Open;
         self.refusals = 0;
         true

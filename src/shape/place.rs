@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::base::{CredentialId, chance};
 use crate::shape::line::Ticket;
-use crate::shape::queue::{Grant, Look, PERMIT_LIFE, Queue};
+use crate::shape::queue::{Grant, Look, Queue};
 use crate::shape::refused::Refused;
 use crate::shape::terms::Terms;
 
@@ -200,7 +200,7 @@ impl Permit {
 
     /// Until when the send may begin; past it the permit must be dropped.
     pub fn expires(&self) -> Instant {
-        self.grant.at + PERMIT_LIFE
+        self.grant.expires
     }
 
     /// What has to be told of the send, once it is known.

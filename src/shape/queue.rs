@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::base::{CredentialId, Priority};
 use crate::shape::callers::Callers;
+use crate::shape::fleet::{Membership, Paid};
 use crate::shape::journal::{Journal, Slot};
 use crate::shape::lane::Lane;
 use crate::shape::line::{CallerIndex, Count, LaneIndex, Line, Seat, Ticket};
@@ -36,6 +37,8 @@ pub(crate) struct Queue {
     pub(crate) journal: Option<Arc<Journal>>,
     /// Whether somebody has paused everything by hand, also what no budget pays.
     pub(super) stop: Stop,
+    /// How it stands with those who share the budgets, where somebody does.
+    pub(super) fleet: Option<Membership>,
     pub(super) line: Line,
     /// Everybody who holds a place, also while its grant is in its hands.
     pub(super) waiters: BTreeMap<Ticket, Waiter>,
@@ -84,12 +87,16 @@ pub(super) const LATE: Refused = Refused::Late { position: 0, estimate: Duration
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant {
     pub(crate) at: Instant,
+    /// The send has to begin before.
+    pub(crate) expires: Instant,
+    /// What the store granted it by, where the budgets are shared.
+    pub(crate) paid: Option<Paid>,
     pub(crate) number: u64,
     pub(crate) lane: LaneIndex,
     /// Which of the lane's keys it is for.
     pub(crate) way: usize,
     pub(super) caller: CallerIndex,
-    pub(super) priority: Priority,
+    pub(crate) priority: Priority,
     pub(super) slot: Option<Slot>,
 }
 
@@ -119,6 +126,7 @@ impl Queue {
             callers,
             journal,
             stop: Stop::Off,
+            fleet: None,
             line: Line::default(),
             waiters: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -308,16 +316,17 @@ impl Queue {
     /// Grants what may go, refuses what has become hopeless, tells whose turn is near, and sets the
     /// alarm for what comes next.
     pub(crate) fn advance(&mut self, now: Instant) {
+        self.tend_sharing(now);
         for meter in &mut self.meters {
             let journal = self.journal.as_deref();
-            meter.schedule.expire(now, |slot| {
+            meter.expire(now, |slot| {
                 if let Some(journal) = journal {
                     journal.forget(slot);
                 }
             });
         }
         self.refuse_hopeless(now);
-        while self.grant_one(now) {}
+        while self.grant_paid(now) || self.grant_one(now) {}
         let turns = self.line.ready_lanes().into_iter().filter_map(|(lane, priority)| {
             match self.next(lane, now, priority) {
                 Next::At(at) => Some(at),
@@ -326,7 +335,8 @@ impl Queue {
         });
         let turns: Vec<Instant> = turns.collect();
         let near = self.tell_near(now);
-        self.alarm = turns.into_iter().chain(near).min();
+        let fleet = self.tend_fleet(now);
+        self.alarm = turns.into_iter().chain(near).chain(fleet).min();
     }
 
     /// When the next call of a lane may go.
@@ -340,10 +350,27 @@ impl Queue {
             return false;
         }
         let (lanes, meters) = (&self.lanes, &self.meters);
-        let may_send =
-            |lane: LaneIndex, priority| lanes[lane].next(meters, now, priority).0 == Next::Now;
+        let shared = self.fleet.as_ref().map_or(0, |_| lanes.len());
+        let asks: Vec<bool> = (0..shared).map(|lane| self.asks_store(lane)).collect();
+        let may_send = |lane: LaneIndex, priority| {
+            !asks.get(lane).is_some_and(|asks| *asks)
+                && lanes[lane].next(meters, now, priority).0 == Next::Now
+        };
         let Some((seat, ticket)) = self.line.pick(may_send) else { return false };
-        let (_, index) = self.lanes[seat.lane].next(&self.meters, now, seat.priority);
+        let (_, way) = self.lanes[seat.lane].next(&self.meters, now, seat.priority);
+        self.hand_over(now, seat, ticket, way, None);
+        true
+    }
+
+    /// Takes the slots for a call that was just taken out of the line, and grants it.
+    pub(super) fn hand_over(
+        &mut self,
+        now: Instant,
+        seat: Seat,
+        ticket: Ticket,
+        index: usize,
+        paid: Option<(Paid, Instant)>,
+    ) {
         self.lanes[seat.lane].ways[index].last_used = self.grants;
         let way = &self.lanes[seat.lane].ways[index];
         for &meter in &way.meters {
@@ -353,8 +380,11 @@ impl Queue {
         // that a process that dies in between has not sent more than it wrote down.
         let journal = self.journal.as_deref().filter(|_| !way.meters.is_empty());
         let slot = journal.and_then(|journal| journal.record(now + PERMIT_LIFE, way.sender));
+        let life = now + PERMIT_LIFE;
         let grant = Grant {
             at: now,
+            expires: paid.map_or(life, |(_, expires)| life.min(expires)),
+            paid: paid.map(|(paid, _)| paid),
             number: self.grants,
             lane: seat.lane,
             way: index,
@@ -369,7 +399,6 @@ impl Queue {
             let until = waiter.until();
             self.forget(ticket, seat, until);
         }
-        true
     }
 
     fn tell_near(&mut self, now: Instant) -> Option<Instant> {

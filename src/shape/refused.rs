@@ -47,6 +47,12 @@ pub enum Refused {
         /// How long the pause still lasts, or when to ask again where nobody knows.
         retry_after: Duration,
     },
+    /// What the budget is shared through was lost, and the turn did not come before it was back.
+    #[error("the shared budget cannot be reached, and nothing is sent without it")]
+    Unshared {
+        /// When to ask again.
+        retry_after: Duration,
+    },
     /// The process ends before its turn.
     #[error("omnigate is shutting down ({position} calls before this one)")]
     Draining {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::shape::bucket::Bucket;
 use crate::shape::journal::Slot;
 use crate::shape::ledger::{Ledger, Stamp};
+use crate::shape::meter::later;
 use crate::shape::settings::{BudgetSettings, Profile};
 
 /// How far ahead an estimate simulates, in sends. Beyond it the lower bound is shown.
@@ -191,17 +192,18 @@ impl Schedule {
 
     /// When the next send may go. `expire` was called with the same `now`.
     pub(crate) fn next(&self, now: Instant, share: Share) -> Next {
+        let token = self.token_at(0, now, share);
+        let token = if token <= now { Next::Now } else { Next::At(token) };
+        later(self.next_slot(share), token)
+    }
+
+    /// When the ledger has a slot for the next send, whatever the buckets hold.
+    pub(crate) fn next_slot(&self, share: Share) -> Next {
         let reserve = self.reserve_of(share);
-        let slot_at = if self.ledger.is_full(reserve) {
-            match self.ledger.frees_at(reserve) {
-                Some(at) => at,
-                None => return Next::Untold,
-            }
-        } else {
-            now
-        };
-        let at = slot_at.max(self.token_at(0, now, share));
-        if at <= now { Next::Now } else { Next::At(at) }
+        match self.ledger.is_full(reserve) {
+            true => self.ledger.frees_at(reserve).map_or(Next::Untold, Next::At),
+            false => Next::Now,
+        }
     }
 
     /// When the buckets have a token after `ahead` further ones.

@@ -6,13 +6,17 @@ use std::fs::File;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::base::{BudgetId, CallerId, CredentialId, Priority};
 use crate::shape::callers::{CallerRules, Callers};
 use crate::shape::clock::Moment;
-use crate::shape::fleet::{BudgetStore, Fleet, FleetSettings, News};
+use crate::shape::fleet::{
+    BudgetStore, Constants, Fleet, FleetSettings, Inner, Membership, News, Speaker, meter_words,
+};
 use crate::shape::folder::{Locked, StateError, StatePlace, take_lock};
 use crate::shape::journal::{self, Journal, Past, Sender};
 use crate::shape::lane::{Lane, Purpose, Service, Way};
@@ -95,7 +99,8 @@ pub struct Shaper {
     pump: AbortHandle,
     settings: Vec<BudgetSettings>,
     journal: Option<Arc<Journal>>,
-    fleet: OnceLock<Fleet>,
+    /// The other instances, and the task that talks to the store.
+    fleet: OnceLock<(Fleet, AbortHandle)>,
     /// Held for the life of the process; the kernel lets go of it however we end.
     _lock: Option<File>,
 }
@@ -245,12 +250,20 @@ impl Shaper {
     /// to pause.
     pub fn pause(&self, budget: Option<&BudgetId>, time: Option<Duration>) {
         let now = Instant::now();
-        self.shared.with(|queue| queue.pause(now, budget, Stop::lasting(now, time)));
+        self.shared.with(|queue| {
+            let stop = Stop::lasting(now, time);
+            queue.tell_stop(now, budget, stop);
+            queue.pause(now, budget, stop);
+        });
     }
 
     /// Ends the pause by hand of this budget, or every one. What Omni asked for stays.
     pub fn resume(&self, budget: Option<&BudgetId>) {
-        self.shared.with(|queue| queue.resume(Instant::now(), budget));
+        let now = Instant::now();
+        self.shared.with(|queue| {
+            queue.tell_stop(now, budget, Stop::Off);
+            queue.resume(now, budget);
+        });
     }
 
     /// What each budget looks like now, in the order of their names.
@@ -262,7 +275,7 @@ impl Shaper {
                 id: meter.budget.clone(),
                 key: meter.key.clone(),
                 limit: meter.schedule.limit(),
-                used: meter.schedule.used(),
+                used: meter.used(),
                 queued: queue.queued(index),
                 paused: meter.pause.is_on().then(|| {
                     let until = meter.pause.until().unwrap_or(now);
@@ -284,19 +297,48 @@ impl Shaper {
     }
 
     /// From now on shares its budgets with all who use the same store: nothing is sent without its yes.
-    /// `hear` is called with what the others tell. Called once, before the first call.
+    /// `hear` is called with what the others tell. Called once, before the first call; it needs a
+    /// runtime, and what it starts there ends with the shaper.
     pub fn join_fleet(
         &self,
         settings: &FleetSettings,
-        _store: Arc<dyn BudgetStore>,
-        _hear: impl Fn(News) + Send + Sync + 'static,
+        store: Arc<dyn BudgetStore>,
+        hear: impl Fn(News) + Send + Sync + 'static,
     ) {
-        let _ = self.fleet.set(Fleet::new(settings));
+        let bell = Arc::new(Notify::new());
+        let span = self.settings.iter().map(|one| one.window + one.guard).max().unwrap_or_default();
+        let names = self.shared.with(|queue| {
+            let fleet = Membership::new(settings.on_lost, bell.clone(), span, Instant::now());
+            queue.fleet = Some(fleet);
+            queue.advance(Instant::now());
+            queue
+                .meters
+                .iter()
+                .map(|meter| (meter.name(), meter.schedule.settings().clone()))
+                .collect()
+        });
+        let names: Vec<(String, BudgetSettings)> = names;
+        let constants = Constants {
+            meters: names.iter().map(|(name, settings)| meter_words(name, settings)).collect(),
+            names: names.into_iter().map(|(name, _)| name).collect(),
+            guard: self.settings.iter().map(|one| one.guard).min().unwrap_or_default(),
+            trust: settings.trust_empty,
+            name: settings.name.clone(),
+        };
+        let instance = Uuid::now_v7().simple().to_string().split_off(16);
+        let inner = Arc::new(Inner::new(instance, bell));
+        let queue = self.shared.clone();
+        let speaker = Speaker::new(inner.clone(), queue.clone(), store, Box::new(hear), constants);
+        let speaks = tokio::spawn(speaker.run()).abort_handle();
+        let fleet = Fleet::new(inner, queue, settings.on_lost);
+        if let Err((_, speaks)) = self.fleet.set((fleet, speaks)) {
+            speaks.abort();
+        }
     }
 
     /// The other instances; `None` where the budgets are this process's own.
     pub fn fleet(&self) -> Option<&Fleet> {
-        self.fleet.get()
+        self.fleet.get().map(|(fleet, _)| fleet)
     }
 
     /// Whether what is sent is written down, so that another process will know of it.
@@ -315,6 +357,9 @@ impl Shaper {
 impl Drop for Shaper {
     fn drop(&mut self) {
         self.pump.abort();
+        if let Some((_, speaks)) = self.fleet.get() {
+            speaks.abort();
+        }
     }
 }
 

@@ -164,7 +164,7 @@ impl Queue {
             limit: schedule.limit(),
             window: settings.window,
             span: schedule.span(),
-            used: schedule.used(),
+            used: meter.used(),
             in_hand: schedule.held(),
             next: self.next_slot(meter, now),
             held: self.held(meter, now),

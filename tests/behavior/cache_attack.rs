@@ -625,7 +625,7 @@ async fn on_several_threads_every_send_is_charged_and_nothing_leaks() {
                     (status, whole)
                 };
                 if dice.below(30) == 0 {
-                    let _ = house.rooms.proxy.purge(None);
+                    let _ = house.rooms.proxy.purge(None).await;
                 }
                 let ended = if dice.below(4) == 0 {
                     let within = Duration::from_micros(dice.below(3000) as u64);

@@ -82,6 +82,7 @@ const WORDS: [(&str, &[&str]); 12] = [
             "queue-full",
             "queue-deadline",
             "paused",
+            "shared-budget-lost",
             "draining",
             "credential-unavailable",
             "upstream-unreachable",

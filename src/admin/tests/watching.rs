@@ -209,7 +209,7 @@ async fn a_look_that_fails_ends_the_events_and_the_next_viewer_begins_anew() {
         fn test_key(&self, id: CredentialId) -> BoxFuture<'static, Result<KeyAnswer, NoAnswer>> {
             self.0.test_key(id)
         }
-        fn purge(&self, route: Option<&RouteId>) -> Result<Purged, NoSuchRoute> {
+        fn purge(&self, route: Option<RouteId>) -> BoxFuture<'static, Result<Purged, NoSuchRoute>> {
             self.0.purge(route)
         }
         fn views(&self) -> telemetry::Viewer {

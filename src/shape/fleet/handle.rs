@@ -1,6 +1,14 @@
 //! What the rest of the house sees of the instances that share a budget.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use crate::shape::fleet::membership::Reach;
+use crate::shape::fleet::news::Inner;
+use crate::shape::fleet::speaker::CURRENT;
+use crate::shape::place::Shared;
 
 /// What is done while the store is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,36 +103,52 @@ pub enum News {
 /// The other instances, as the rest of the house deals with them.
 #[derive(Clone, Debug)]
 pub struct Fleet {
+    inner: Arc<Inner>,
+    queue: Arc<Shared>,
     on_lost: OnLost,
 }
 
 impl Fleet {
-    pub(crate) fn new(settings: &FleetSettings) -> Self {
-        Self { on_lost: settings.on_lost }
+    pub(crate) fn new(inner: Arc<Inner>, queue: Arc<Shared>, on_lost: OnLost) -> Self {
+        Self { inner, queue, on_lost }
     }
 
     /// What is known of all instances.
     pub fn view(&self) -> FleetView {
-        FleetView {
-            standing: Standing::Joining,
-            on_lost: self.on_lost,
-            blocked: None,
-            unshared: 0,
-            instances: Vec::new(),
-        }
+        let now = Instant::now();
+        let (standing, blocked, unshared) = self.queue.with(|queue| match &queue.fleet {
+            Some(fleet) => (standing(fleet.reach(), now), fleet.blocked(now), fleet.unshared()),
+            None => (Standing::Joining, None, 0),
+        });
+        let instances = self.inner.table(now);
+        FleetView { standing, on_lost: self.on_lost, blocked, unshared, instances }
     }
 
     /// Tells every instance, this one excepted. Done once each has heard it, or cannot serve anything
-    /// that it contradicts: after a second at the latest, at once where the store is lost.
+    /// that it contradicts: about a second after it was told at the latest, at once where the store is
+    /// lost.
     ///
     /// Cancel-safe: what was told is told.
-    pub fn tell(&self, _news: String) -> impl Future<Output = ()> + Send + use<> {
-        std::future::ready(())
+    pub fn tell(&self, news: String) -> impl Future<Output = ()> + Send + use<> {
+        let done = self.inner.tell(news);
+        async move {
+            if let Some(done) = done {
+                let _ = timeout(2 * CURRENT, done).await;
+            }
+        }
     }
 
     /// Whether this instance knows everything that the others have told it until a second ago; what it
     /// keeps must not be served otherwise. While the store is lost nobody can tell, and it is true.
     pub fn is_current(&self) -> bool {
-        true
+        self.inner.is_current(Instant::now())
+    }
+}
+
+fn standing(reach: Reach, now: Instant) -> Standing {
+    match reach {
+        Reach::Joining { .. } => Standing::Joining,
+        Reach::Joined => Standing::Joined,
+        Reach::Lost { since } => Standing::Lost(now.saturating_duration_since(since)),
     }
 }

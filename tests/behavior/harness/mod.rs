@@ -17,6 +17,7 @@ use omnigate::caller::CallerSettings;
 use omnigate::config::{self, Config};
 use omnigate::fake_omni::{Algorithm, FakeOmni, Key, KeyKind, Limit, Settings};
 use omnigate::net::Dial;
+use omnigate::proxy::Others;
 use omnigate::server::{Listen, Server, ServerSettings};
 use tempfile::TempDir;
 use tokio::io::DuplexStream;
@@ -66,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) collector: Option<Dial>,
     /// Callers besides those of the config file.
     pub(crate) callers: Vec<CallerSettings>,
+    /// The other gateways that keep answers.
+    pub(crate) others: Option<Arc<dyn Others>>,
 }
 
 impl Default for Plan {
@@ -82,6 +85,7 @@ impl Default for Plan {
             way: None,
             collector: None,
             callers: Vec::new(),
+            others: None,
         }
     }
 }
@@ -161,7 +165,12 @@ impl Plan {
         std::fs::write(&path, text).unwrap();
         let mut config = config::load(&path).unwrap_or_else(|report| panic!("{report}"));
         config.callers.extend(callers);
-        let ways = Ways { upstream: None, vault: self.way, collector: self.collector };
+        let ways = Ways {
+            upstream: None,
+            vault: self.way,
+            collector: self.collector,
+            others: self.others,
+        };
         House::open(folder, config, FakeOmni::new(fake), transit, seed, ways).await
     }
 }

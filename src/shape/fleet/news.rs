@@ -1,0 +1,192 @@
+//! What this instance tells the others, whether it knows what they have told, and who they are.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use crate::shape::fleet::call::Generation;
+use crate::shape::fleet::handle::InstanceView;
+use crate::shape::fleet::store::StoreError;
+
+/// For so long after somebody has looked at the table of instances it is fetched.
+const WATCHED: Duration = Duration::from_secs(3);
+
+/// So much is kept to be told once the store is back.
+const MOST_UNTOLD: usize = 4096;
+
+/// So many of the own texts are remembered, so as not to be heard as news.
+const OWN: usize = 256;
+
+/// What the handle and the speaker share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    /// Made at the start.
+    pub(super) instance: String,
+    /// Rung when there is something to say.
+    pub(super) bell: Arc<Notify>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    joined: bool,
+    lost_before: bool,
+    /// Until when what the others told is known.
+    current: Option<Instant>,
+    untold: VecDeque<String>,
+    own: VecDeque<String>,
+    waiting: Vec<Waiting>,
+    table: Vec<InstanceView>,
+    watched: Option<Instant>,
+}
+
+/// Somebody who waits until everybody has heard.
+#[derive(Debug)]
+struct Waiting {
+    text: String,
+    /// Its number, and until when to wait, once it was told.
+    told: Option<(Generation, Instant)>,
+    done: oneshot::Sender<()>,
+}
+
+impl Inner {
+    pub(crate) fn new(instance: String, bell: Arc<Notify>) -> Self {
+        Self { instance, bell, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock panics half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tell(&self, text: String) -> Option<oneshot::Receiver<()>> {
+        let mut state = self.state();
+        state.untold.push_back(text.clone());
+        if state.untold.len() > MOST_UNTOLD {
+            state.untold.pop_front();
+            tracing::warn!("more was changed here than can be told to the other instances later");
+        }
+        let waits = state.joined.then(oneshot::channel);
+        let done = waits.map(|(done, receiver)| {
+            state.waiting.push(Waiting { text, told: None, done });
+            receiver
+        });
+        drop(state);
+        self.bell.notify_one();
+        done
+    }
+
+    /// What is to be told in the next call.
+    pub(super) fn to_tell(&self) -> Vec<String> {
+        let mut state = self.state();
+        let texts: Vec<String> = state.untold.drain(..).collect();
+        for text in &texts {
+            state.own.push_back(text.clone());
+        }
+        while state.own.len() > OWN.max(texts.len()) {
+            state.own.pop_front();
+        }
+        texts
+    }
+
+    /// The call failed that told these.
+    pub(super) fn untold(&self, texts: Vec<String>) {
+        let mut state = self.state();
+        texts.into_iter().rev().for_each(|text| state.untold.push_front(text));
+    }
+
+    /// Whether this instance has told it itself. Said once for each telling.
+    pub(super) fn is_own(&self, text: &str) -> bool {
+        let mut state = self.state();
+        let found = state.own.iter().position(|own| own == text);
+        found.is_some_and(|at| state.own.remove(at).is_some())
+    }
+
+    /// These were told, as number `generation` at the latest.
+    pub(super) fn told(&self, texts: &[String], generation: Generation, until: Instant) {
+        let mut state = self.state();
+        for waiting in state.waiting.iter_mut().filter(|one| one.told.is_none()) {
+            if texts.contains(&waiting.text) {
+                waiting.told = Some((generation, until));
+            }
+        }
+    }
+
+    /// Everybody has heard everything up to this.
+    pub(super) fn acked(&self, generation: Generation) {
+        self.end(|told, _| told <= generation);
+    }
+
+    /// Who has not heard it by now serves nothing kept any more.
+    pub(super) fn end_tells(&self, now: Instant) {
+        self.end(|_, until| until <= now);
+    }
+
+    fn end(&self, over: impl Fn(Generation, Instant) -> bool) {
+        let mut state = self.state();
+        let waiting = std::mem::take(&mut state.waiting);
+        let is_over = |one: &Waiting| one.told.is_some_and(|(told, until)| over(told, until));
+        let (ended, waiting): (Vec<Waiting>, _) = waiting.into_iter().partition(is_over);
+        state.waiting = waiting;
+        drop(state);
+        for one in ended {
+            // Who has left does not wait.
+            let _ = one.done.send(());
+        }
+    }
+
+    /// When the first of those who wait has waited long enough.
+    pub(super) fn tells_end(&self) -> Option<Instant> {
+        let state = self.state();
+        state.waiting.iter().filter_map(|one| Some(one.told?.1)).min()
+    }
+
+    pub(super) fn current(&self, until: Instant) {
+        self.state().current = Some(until);
+    }
+
+    pub(super) fn is_current(&self, now: Instant) -> bool {
+        let state = self.state();
+        !state.joined || state.current.is_some_and(|until| now < until)
+    }
+
+    /// The store answers.
+    pub(super) fn joined(&self) {
+        let mut state = self.state();
+        if !std::mem::replace(&mut state.joined, true) {
+            tracing::info!(instance = %self.instance, "the shared budget is joined");
+        }
+    }
+
+    /// The store does not answer.
+    pub(super) fn lost(&self, error: &StoreError) {
+        let mut state = self.state();
+        let was_joined = std::mem::replace(&mut state.joined, false);
+        let first = !std::mem::replace(&mut state.lost_before, true);
+        // Nobody can be told, and nobody waits for it.
+        state.waiting.clear();
+        drop(state);
+        if was_joined || first {
+            tracing::error!(%error, "the shared budget cannot be used");
+        }
+    }
+
+    /// Whether the table of instances is to be fetched.
+    pub(super) fn wants_table(&self, now: Instant) -> bool {
+        self.state().watched.is_some_and(|at| now < at + WATCHED)
+    }
+
+    pub(super) fn tabled(&self, table: Vec<InstanceView>) {
+        self.state().table = table;
+    }
+
+    /// Who has been heard of lately. Looking at it has it fetched anew for a while.
+    pub(super) fn table(&self, now: Instant) -> Vec<InstanceView> {
+        let mut state = self.state();
+        state.watched = Some(now);
+        if state.joined { state.table.clone() } else { Vec::new() }
+    }
+}
