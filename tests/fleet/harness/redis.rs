@@ -135,7 +135,9 @@ fn spawn(folder: &Path, clock: bool) -> Child {
     command.args(["--repl-diskless-sync-delay", "0", "--loglevel", "warning"]);
     command.arg("--unixsocket").arg(socket).arg("--dir").arg(folder);
     if clock {
-        command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", folder.join("clock"));
+        // jemalloc looks at the clock before libfaketime is ready for it; the C library's own does not.
+        command.env("LD_PRELOAD", format!("{} libc.so.6", faketime().display()));
+        command.env("FAKETIME_TIMESTAMP_FILE", folder.join("clock"));
         command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
