@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::base::{CredentialId, Priority};
 use crate::shape::callers::Callers;
-use crate::shape::fleet::{Membership, Paid};
+use crate::shape::fleet::{GrantId, Membership};
 use crate::shape::journal::{Journal, Slot};
 use crate::shape::lane::Lane;
 use crate::shape::line::{CallerIndex, Count, LaneIndex, Line, Seat, Ticket};
@@ -90,7 +90,7 @@ pub(crate) struct Grant {
     /// The send has to begin before.
     pub(crate) expires: Instant,
     /// What the store granted it by, where the budgets are shared.
-    pub(crate) paid: Option<Paid>,
+    pub(crate) paid: Option<GrantId>,
     pub(crate) number: u64,
     pub(crate) lane: LaneIndex,
     /// Which of the lane's keys it is for.
@@ -369,7 +369,7 @@ impl Queue {
         seat: Seat,
         ticket: Ticket,
         index: usize,
-        paid: Option<(Paid, Instant)>,
+        paid: Option<(GrantId, Instant)>,
     ) {
         self.lanes[seat.lane].ways[index].last_used = self.grants;
         let way = &self.lanes[seat.lane].ways[index];

@@ -15,7 +15,10 @@ pub(crate) type Generation = u64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct GrantId {
     pub(crate) call: u64,
-    pub(crate) nth: u64,
+    /// Its number among all grants of the store.
+    pub(crate) number: u64,
+    /// Whether it took nothing that is reserved.
+    pub(crate) unreserved: bool,
 }
 
 /// A call that waits, as the store is told of it.
@@ -99,8 +102,6 @@ pub(crate) struct Answer {
 pub(crate) struct Granted {
     pub(crate) ticket: Ticket,
     pub(crate) id: GrantId,
-    /// Its number among all grants of the store.
-    pub(crate) number: u64,
     /// Which of the head's ways.
     pub(crate) way: usize,
 }

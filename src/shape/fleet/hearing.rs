@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::shape::fleet::call::{Answer, GrantId, MeterTold, PauseTold};
-use crate::shape::fleet::membership::{Credit, Paid, Reach};
+use crate::shape::fleet::membership::{Credit, Reach};
 use crate::shape::fleet::sharing::{Seen, Sharing};
 use crate::shape::queue::Queue;
 
@@ -31,16 +31,16 @@ impl Queue {
         }
         for granted in &answer.grants {
             let Some(fleet) = &mut self.fleet else { return };
-            let paid = Paid { id: granted.id, number: granted.number };
+            let paid = granted.id;
             let known = fleet.known.remove(&granted.ticket);
             let way = known.as_ref().and_then(|known| known.ways.get(granted.way).copied());
             let (Some(known), Some(way)) = (known, way) else {
-                fleet.returns.push(paid.id);
+                fleet.returns.push(paid);
                 continue;
             };
             let meters = self.lanes[known.seat.lane].ways[way].meters.clone();
             if meters.iter().any(|&meter| fleet.knows_better(meter)) {
-                fleet.returns.push(paid.id);
+                fleet.returns.push(paid);
                 continue;
             }
             let (ticket, priority) = (granted.ticket, known.seat.priority);

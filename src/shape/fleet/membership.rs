@@ -65,19 +65,12 @@ pub(super) struct Known {
 /// A grant of the store that nobody has used yet.
 #[derive(Clone, Debug)]
 pub(super) struct Credit {
-    pub(super) paid: Paid,
+    pub(super) paid: GrantId,
     pub(super) ticket: Ticket,
     pub(super) priority: Priority,
     /// What it charges.
     pub(super) meters: Vec<usize>,
     pub(super) expires: Instant,
-}
-
-/// A grant of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Paid {
-    pub(crate) id: GrantId,
-    pub(crate) number: u64,
 }
 
 impl Membership {
@@ -144,15 +137,15 @@ impl Membership {
         self.bell.notify_one();
     }
 
-    pub(crate) fn give_back(&mut self, paid: Paid) {
-        self.returns.push(paid.id);
+    pub(crate) fn give_back(&mut self, paid: GrantId) {
+        self.returns.push(paid);
         self.bell.notify_one();
     }
 
     /// A send has begun.
-    pub(crate) fn sent(&mut self, at: Instant, paid: Option<Paid>, meters: &[usize]) {
+    pub(crate) fn sent(&mut self, at: Instant, paid: Option<GrantId>, meters: &[usize]) {
         let id = match paid {
-            Some(paid) => SentId::Granted(paid.id),
+            Some(paid) => SentId::Granted(paid),
             None => {
                 self.own_sends += 1;
                 self.unshared += 1;
@@ -170,7 +163,7 @@ impl Membership {
         let (revoked, kept): (Vec<Credit>, Vec<Credit>) =
             self.credits.drain(..).partition(|one| one.meters.iter().any(|&meter| charged(meter)));
         self.credits = kept;
-        self.returns.extend(revoked.iter().map(|one| one.paid.id));
+        self.returns.extend(revoked.iter().map(|one| one.paid));
     }
 
     /// Whether a refusal by Omni is on its way to the store, which does not know of it yet.

@@ -18,9 +18,9 @@ mod store;
 mod timing;
 mod wire;
 
-pub(crate) use call::Report;
+pub(crate) use call::{GrantId, Report};
 pub use handle::{Blocked, Fleet, FleetSettings, FleetView, InstanceView, News, OnLost, Standing};
-pub(crate) use membership::{Membership, Paid};
+pub(crate) use membership::Membership;
 pub(crate) use news::Inner;
 pub(crate) use sharing::{Seen, Sharing};
 pub(crate) use speaker::{Constants, Speaker};

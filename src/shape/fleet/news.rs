@@ -14,8 +14,14 @@ use crate::shape::fleet::store::StoreError;
 /// For so long after somebody has looked at the table of instances it is fetched.
 const WATCHED: Duration = Duration::from_secs(3);
 
+/// For so long after somebody has asked whether it is current it is kept so.
+const ASKED: Duration = Duration::from_secs(30);
+
 /// So much is kept to be told once the store is back.
 const MOST_UNTOLD: usize = 4096;
+
+/// So many the store takes in one call.
+const AT_ONCE: usize = 100;
 
 /// So many of the own texts are remembered, so as not to be heard as news.
 const OWN: usize = 256;
@@ -36,6 +42,8 @@ struct State {
     lost_before: bool,
     /// Until when what the others told is known.
     current: Option<Instant>,
+    /// When somebody asked.
+    asked: Option<Instant>,
     untold: VecDeque<String>,
     own: VecDeque<String>,
     waiting: Vec<Waiting>,
@@ -82,7 +90,8 @@ impl Inner {
     /// What is to be told in the next call.
     pub(super) fn to_tell(&self) -> Vec<String> {
         let mut state = self.state();
-        let texts: Vec<String> = state.untold.drain(..).collect();
+        let next = state.untold.len().min(AT_ONCE);
+        let texts: Vec<String> = state.untold.drain(..next).collect();
         for text in &texts {
             state.own.push_back(text.clone());
         }
@@ -103,6 +112,11 @@ impl Inner {
         let mut state = self.state();
         let found = state.own.iter().position(|own| own == text);
         found.is_some_and(|at| state.own.remove(at).is_some())
+    }
+
+    /// Whether there is more to tell.
+    pub(super) fn has_more(&self) -> bool {
+        !self.state().untold.is_empty()
     }
 
     /// These were told, as number `generation` at the latest.
@@ -149,8 +163,20 @@ impl Inner {
     }
 
     pub(super) fn is_current(&self, now: Instant) -> bool {
-        let state = self.state();
-        !state.joined || state.current.is_some_and(|until| now < until)
+        let mut state = self.state();
+        let idle = state.asked.replace(now).is_none_or(|at| at + ASKED < now);
+        let current = !state.joined || state.current.is_some_and(|until| now < until);
+        drop(state);
+        if idle {
+            // From now on it is heard of more often.
+            self.bell.notify_one();
+        }
+        current
+    }
+
+    /// Whether somebody has asked lately if it is current.
+    pub(super) fn is_asked(&self) -> bool {
+        self.state().asked.is_some_and(|at| at.elapsed() < ASKED)
     }
 
     /// The store answers.

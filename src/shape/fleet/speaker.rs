@@ -17,10 +17,13 @@ use crate::shape::fleet::wire::{self, Envelope, Push, Reply, Status};
 use crate::shape::place::Shared;
 
 /// An instance that has nothing to say is heard of so often.
-const HEARTBEAT: Duration = Duration::from_millis(500);
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The same while what others tell is asked for: kept answers are served.
+const QUICK: Duration = Duration::from_millis(400);
 
 /// One that was not heard of for so long is taken to be gone.
-const LIVE: Duration = Duration::from_secs(2);
+const LIVE: Duration = Duration::from_secs(3);
 
 /// For so long what the store said of what others told may be relied upon.
 pub(super) const CURRENT: Duration = Duration::from_secs(1);
@@ -28,9 +31,9 @@ pub(super) const CURRENT: Duration = Duration::from_secs(1);
 /// A call that takes longer has failed. What it granted would be too old.
 const CALL: Duration = Duration::from_secs(1);
 
-/// For so long an instance gets to know the store's clock. The others call twice meanwhile, so that
-/// one of them has found out if it was set.
-const NEWCOMER: Duration = Duration::from_secs(1);
+/// For so long an instance gets to know the store's clock. The others call meanwhile, so that one of
+/// them has found out if it was set.
+const NEWCOMER: Duration = Duration::from_millis(1_200);
 
 /// Between two attempts to reach the store.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -190,7 +193,7 @@ impl Speaker {
         loop {
             let look = self.queue.with(|queue| queue.fleet.as_ref().and_then(|fleet| fleet.look()));
             let told = self.inner.tells_end();
-            let beat = self.called + HEARTBEAT;
+            let beat = self.called + if self.inner.is_asked() { QUICK } else { HEARTBEAT };
             let call_at = look.into_iter().chain(self.again).fold(beat, Instant::min);
             let wake = told.map_or(call_at, |told| told.min(call_at));
             tokio::select! {
@@ -339,7 +342,7 @@ impl Speaker {
         }
         self.inner.told(&call.news, reply.generation, received + CURRENT);
         self.inner.acked(reply.acked);
-        if !call.news.is_empty() || !reply.news.is_empty() {
+        if !call.news.is_empty() || !reply.news.is_empty() || self.inner.has_more() {
             // That it was heard has to be known, so that who told it need not wait.
             self.again.get_or_insert(received);
         }

@@ -139,7 +139,8 @@ fn head(head: &Head, at: StoreTime) -> Value {
 }
 
 fn grant_id(instance: &str, id: GrantId) -> String {
-    format!("{instance}:{}:{}", id.call, id.nth)
+    let unreserved = if id.unreserved { "u" } else { "" };
+    format!("{instance}:{}:{}{unreserved}", id.call, id.number)
 }
 
 fn sent(instance: &str, sent: &Sent, at: StoreTime) -> Value {
@@ -265,11 +266,12 @@ fn why(word: &str) -> Option<Blocked> {
 
 fn granted(value: &Value, instance: &str) -> Option<Granted> {
     let id = value.get("id")?.as_str()?.strip_prefix(instance)?.strip_prefix(':')?;
-    let (call, nth) = id.split_once(':')?;
+    let (call, number) = id.split_once(':')?;
+    let (number, unreserved) = number.strip_suffix('u').map_or((number, false), |one| (one, true));
+    let (call, number) = (call.parse().ok()?, number.parse().ok()?);
     Some(Granted {
         ticket: whole(value.get("t")?)?,
-        id: GrantId { call: call.parse().ok()?, nth: nth.parse().ok()? },
-        number: whole(value.get("g")?)?,
+        id: GrantId { call, number, unreserved },
         way: usize::try_from(whole(value.get("w")?)?).ok()?,
     })
 }
