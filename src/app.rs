@@ -1,5 +1,6 @@
 //! Settings to a running gateway: the one place where the rooms are put together.
 
+mod fleet;
 mod gauges;
 mod inquiry;
 mod news;
@@ -22,11 +23,14 @@ use crate::base::{Body, Peer};
 use crate::cache::Cache;
 use crate::caller::{CallerSettings, Callers};
 use crate::config::Config;
-use crate::credential::{Credentials, OpenError, State};
+use crate::credential::{Credentials, OpenError, PasswordPlace, SecretError, State};
 use crate::net::{Dial, RootsError};
 use crate::proxy::{Custody, Neighbours, Others, Plan, PlanError, Proxy};
 use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
-use crate::shape::{CallerRules, Key, News, Shaper, ShaperSettings, StateError, StatePlace};
+use crate::shape::{
+    BudgetSettings, BudgetStore, CallerRules, ColdStart, Key, News, Shaper, ShaperSettings,
+    StateError, StatePlace, StoreError,
+};
 use crate::telemetry::{Telemetry, TracesError};
 use crate::upstream::Upstream;
 
@@ -51,6 +55,22 @@ pub enum StartError {
     /// The state folder is in use.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The password of the shared store is missing, or no good.
+    #[error("[shared] password: {0}")]
+    Password(#[source] Box<SecretError>),
+    /// TLS to the shared store cannot be spoken as configured.
+    #[error("[shared]: {0}")]
+    StoreRoots(#[source] RootsError),
+    /// The shared store is needed at once, and is not there.
+    #[error(
+        "the budgets are shared, and nothing is sent without the yes of the store {place}, which {why}"
+    )]
+    Store {
+        /// The store.
+        place: String,
+        /// What is wrong with it.
+        why: StoreError,
+    },
     /// TLS to upstream cannot be spoken as configured.
     #[error("[upstream]: {0}")]
     Roots(#[from] RootsError),
@@ -83,6 +103,8 @@ pub struct Ways {
     pub vault: Option<Dial>,
     /// To the collector of spans.
     pub collector: Option<Dial>,
+    /// In place of the store that the budgets are shared through; for a config that shares them.
+    pub store: Option<Arc<dyn BudgetStore>>,
     /// To the other gateways that keep answers.
     pub others: Option<Arc<dyn Others>>,
 }
@@ -102,11 +124,13 @@ pub struct Rooms {
     pub custody: Arc<Custody>,
     /// Where everything that happens is told.
     pub telemetry: Telemetry,
+    /// Where the password of the shared store is.
+    password: Option<Arc<PasswordPlace>>,
     named: Arc<Named>,
 }
 
 impl Rooms {
-    /// Takes the state folder, reads the secrets and ties the routes.
+    /// Takes the state folder, reads the secrets, joins those who share the budgets and ties the routes.
     ///
     /// # Errors
     /// [`StartError`].
@@ -114,8 +138,9 @@ impl Rooms {
         // First: where another process has the folder, no secret is read and no log-in spent.
         let shaper = ledger(config)?;
         let settings = config.credentials.clone();
-        let credentials = Credentials::open_over(settings, &|_| ways.vault.clone()).await;
-        let credentials = credentials.map_err(|errors| {
+        let password = config.shared.as_ref().and_then(|shared| shared.password.as_ref());
+        let opened = Credentials::open_beside(settings, password, &|_| ways.vault.clone()).await;
+        let (credentials, password) = opened.map_err(|errors| {
             shaper.close();
             StartError::Credentials(errors)
         })?;
@@ -146,8 +171,11 @@ impl Rooms {
         };
         let proxy = Proxy::new(plan, callers, neighbours, config.replay);
         let (proxy, credentials) = (Arc::new(proxy), Arc::new(credentials));
+        // Before the first call. Where the store is not there yet, calls wait for it.
+        let joined = fleet::join(config, &shaper, password, ways.store, news::hear(&proxy)).await;
+        let password = joined.inspect_err(|_| shaper.close())?;
         let named = Arc::new(Named::of(config));
-        Ok(Self { proxy, shaper, cache, credentials, custody, telemetry, named })
+        Ok(Self { proxy, shaper, cache, credentials, custody, telemetry, password, named })
     }
 
     /// Answers one request.
@@ -175,7 +203,12 @@ impl Rooms {
     /// Keeps the keys as they should be, until `stop`; meant to be spawned.
     pub async fn keep_keys(self, stop: CancellationToken) {
         let watch = self.credentials.watch(stop.clone());
-        tokio::join!(watch, self.custody.keep(stop));
+        let password = async {
+            if let Some(place) = &self.password {
+                stop.run_until_cancelled(place.keep()).await;
+            }
+        };
+        tokio::join!(watch, self.custody.keep(stop.clone()), password);
     }
 
     /// What keeps calls from being served.
@@ -198,11 +231,22 @@ pub fn ledger(config: &Config) -> Result<Arc<Shaper>, StartError> {
         upstream: config.upstream.origin.to_string(),
     };
     let settings = ShaperSettings {
-        budgets: config.budgets.clone(),
+        budgets: budgets(config),
         keys: keys(config),
         callers: config.callers.iter().map(rules).collect(),
     };
     Ok(Arc::new(Shaper::open(settings, Some(&place))?))
+}
+
+/// The budgets, as this process keeps them.
+fn budgets(config: &Config) -> Vec<BudgetSettings> {
+    let mut budgets = config.budgets.clone();
+    if config.shared.is_some() {
+        // What others may have sent is the shared ledger's to know, at a first start too: it says yes to
+        // each send. A ledger of ours that invents such sends would hold back what that allows.
+        budgets.iter_mut().for_each(|budget| budget.cold_start = ColdStart::Trust);
+    }
+    budgets
 }
 
 /// Every key that is charged to something, once.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::app::StartError;
+use crate::app::{StartError, fleet};
 use crate::config::Config;
 use crate::credential::{Credential, CredentialSettings, Credentials, OnMissing};
 use crate::proxy::Custody;
@@ -20,7 +20,8 @@ pub struct Inquiry {
 }
 
 impl Inquiry {
-    /// Reads one secret, and no other. `shaper` is [`ledger`](crate::app::ledger)'s.
+    /// Reads one secret, and no other but the password of the store that the budgets are shared through:
+    /// nothing is asked without its yes. `shaper` is [`ledger`](crate::app::ledger)'s.
     ///
     /// # Errors
     /// [`StartError`].
@@ -32,8 +33,10 @@ impl Inquiry {
         let id = settings.id.clone();
         // A secret that cannot be read is told by the credential's state.
         let settings = CredentialSettings { on_missing: OnMissing::Degrade, ..settings };
-        let credentials =
-            Credentials::open(vec![settings]).await.map_err(StartError::Credentials)?;
+        let password = config.shared.as_ref().and_then(|shared| shared.password.as_ref());
+        let opened = Credentials::open_beside(vec![settings], password, &|_| None).await;
+        let (credentials, password) = opened.map_err(StartError::Credentials)?;
+        fleet::join_now(config, &shaper, password).await?;
         let upstream = Arc::new(Upstream::new(config.upstream.clone())?);
         let metrics = Arc::new(Metrics::new());
         let custody = Custody::new(&credentials, &config.probes, shaper, upstream, metrics);

@@ -163,9 +163,8 @@ async fn ask_here(
     shaper: &Arc<Shaper>,
     credential: &CredentialSettings,
 ) -> Result<Told, Untold> {
-    if let Source::Hashicorp { vault, .. } = &credential.source
-        && matches!(vault.login, Login::AppRole { wrapped: true, .. })
-    {
+    let password = config.shared.as_ref().and_then(|shared| shared.password.as_ref());
+    if [Some(&credential.source), password].into_iter().flatten().any(is_read_once) {
         let why = "its log-in to Vault can be made only once; ask while the gateway runs";
         return Err(unasked(why.to_owned()));
     }
@@ -175,6 +174,12 @@ async fn ask_here(
         return Err(unasked(why.to_string()));
     }
     inquiry.custody.whoami(&credential.id).await.map(told).map_err(untold)
+}
+
+/// Whether a secret can be had but once, and is the gateway's then.
+fn is_read_once(source: &Source) -> bool {
+    matches!(source, Source::Hashicorp { vault, .. }
+        if matches!(vault.login, Login::AppRole { wrapped: true, .. }))
 }
 
 /// A state folder of another user is not ours to write into: root could, and would leave files that

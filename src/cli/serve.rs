@@ -60,9 +60,14 @@ fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::Credentials(_)
         | StartError::Plan(_)
+        | StartError::Password(_)
         | StartError::Roots(_)
+        | StartError::StoreRoots(_)
         | StartError::Traces(_) => CONFIG,
-        StartError::State(_) | StartError::Bind(_) | StartError::Signals(_) => UNAVAILABLE,
+        StartError::State(_)
+        | StartError::Store { .. }
+        | StartError::Bind(_)
+        | StartError::Signals(_) => UNAVAILABLE,
     }
 }
 

@@ -18,11 +18,13 @@ use crate::config::units::{Period, Size};
 mod cache;
 mod callers;
 mod listen;
+mod shared;
 mod vault;
 
 pub(super) use cache::{Cache, Kept};
 pub(super) use callers::{Caller, Match, Rate};
 pub(super) use listen::{Admin, Listener, Server, Tls};
+pub(super) use shared::{Empty, Lost, Shared, Store};
 pub(super) use vault::{Auth, Backend, Method, Provider, Secret, Vault};
 
 type Named<T> = BTreeMap<At<String>, T>;
@@ -56,6 +58,9 @@ pub(super) struct File {
     /// How many requests may be sent; without any, one named `omni` with Omni's 60 a minute.
     #[serde(default)]
     pub(super) budgets: Named<Budget>,
+    /// What several instances share their budgets through; by default each has them for itself.
+    #[serde(default)]
+    pub(super) shared: Shared,
     /// How much is kept, over all routes.
     #[serde(default)]
     pub(super) cache: Cache,

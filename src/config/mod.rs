@@ -11,6 +11,7 @@ mod find;
 mod nearest;
 mod report;
 mod resolve;
+mod shared;
 mod tree;
 mod units;
 mod vault;
@@ -33,6 +34,7 @@ use crate::upstream::UpstreamSettings;
 pub use allowed::schema;
 pub use find::{NotFound, find};
 pub use report::Report;
+pub use shared::SharedSettings;
 pub use vault::{VaultSaid, VaultUnread, vault};
 
 /// A config that resolved: every name in it stands for something.
@@ -58,6 +60,8 @@ pub struct Config {
     pub probes: Vec<Key>,
     /// The budgets.
     pub budgets: Vec<BudgetSettings>,
+    /// What they are shared through; `None` where they are this process's own.
+    pub shared: Option<SharedSettings>,
     /// How much is kept, over all routes.
     pub cache: CacheSettings,
     /// The routes, in the order of the file.

@@ -11,7 +11,8 @@ use crate::net::Dial;
 
 use super::hashicorp::Sessions;
 use super::life::{Credential, OpenError};
-use super::settings::{CredentialSettings, HashicorpSettings};
+use super::password::PasswordPlace;
+use super::settings::{CredentialSettings, HashicorpSettings, Source};
 use super::store::{SecretError, store_for};
 
 /// All credentials of the config, by name.
@@ -38,7 +39,22 @@ impl Credentials {
         settings: Vec<CredentialSettings>,
         ways: &(dyn Fn(&HashicorpSettings) -> Option<Dial> + Sync),
     ) -> Result<Self, Vec<OpenError>> {
+        Ok(Self::open_beside(settings, None, ways).await?.0)
+    }
+
+    /// The same, with the place of a `password` beside them, which is not read yet. It shares their
+    /// log-ins, some of which can be made only once; the inner error is about that place alone.
+    ///
+    /// # Errors
+    /// As [`Credentials::open`].
+    pub async fn open_beside(
+        settings: Vec<CredentialSettings>,
+        password: Option<&Source>,
+        ways: &(dyn Fn(&HashicorpSettings) -> Option<Dial> + Sync),
+    ) -> Result<(Self, Option<Result<PasswordPlace, SecretError>>), Vec<OpenError>> {
         let mut sessions = Sessions::new(ways);
+        let password = password.map(|source| store_for(source, &mut sessions));
+        let password = password.map(|store| store.map(PasswordPlace::new));
         let with_store = |settings: CredentialSettings| {
             let store = store_for(&settings.source, &mut sessions);
             (settings, store)
@@ -59,7 +75,7 @@ impl Credentials {
                 Err(error) => errors.push(error),
             }
         }
-        if errors.is_empty() { Ok(Self { all }) } else { Err(errors) }
+        if errors.is_empty() { Ok((Self { all }, password)) } else { Err(errors) }
     }
 
     /// The credential of that name.
@@ -99,7 +115,7 @@ mod tests {
     use tokio::time::{Duration, sleep};
 
     use super::*;
-    use crate::credential::{BadToken, Kind, OnMissing, Source, State, Token, Unavailable};
+    use crate::credential::{BadToken, Kind, OnMissing, State, Token, Unavailable};
 
     fn file(path: &Path, on_missing: OnMissing) -> CredentialSettings {
         let (id, source) = (CredentialId::new("org"), Source::File { path: path.to_owned() });

@@ -9,6 +9,7 @@ mod file;
 mod hashicorp;
 mod keyring;
 mod life;
+mod password;
 mod settings;
 mod standing;
 mod store;
@@ -19,6 +20,7 @@ pub use exec::{BadAnswer, Ending, ExecError, Stream};
 pub use hashicorp::HashicorpError;
 pub use keyring::Credentials;
 pub use life::{Bearer, Credential, OpenError, Turn, Unavailable};
+pub use password::PasswordPlace;
 pub use settings::{
     AgeSettings, CredentialSettings, ExecSettings, HashicorpSettings, Held, Kind, Login, OnMissing,
     Source,

@@ -9,6 +9,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use secrecy::SecretSlice;
 
+use crate::net::BadPassword;
+
 use super::age::{AgeError, AgeStore};
 use super::dir::Dir;
 use super::env::Env;
@@ -136,6 +138,14 @@ pub enum SecretError {
         place: Place,
         /// What is wrong with it.
         source: BadToken,
+    },
+    /// The place was read, and what is there is no password.
+    #[error("{place} holds no password: {source}")]
+    BadPassword {
+        /// Where.
+        place: Place,
+        /// What is wrong with it.
+        source: BadPassword,
     },
     /// A read that did not end; a network mount may hang.
     #[error("{place} could not be read within {} s", .after.as_secs())]

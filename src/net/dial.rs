@@ -43,10 +43,27 @@ impl Dial {
     /// # Errors
     /// [`RootsError`], when the roots cannot be loaded or `host` is no name for a certificate.
     pub fn tls(host: &str, port: u16, roots: &TlsRoots) -> Result<Self, RootsError> {
+        Self::tls_for(host, port, roots, vec![b"http/1.1".to_vec()])
+    }
+
+    /// The same for what is no HTTP: nothing is said of what is spoken over it.
+    ///
+    /// # Errors
+    /// Those of [`Dial::tls`].
+    pub fn bare_tls(host: &str, port: u16, roots: &TlsRoots) -> Result<Self, RootsError> {
+        Self::tls_for(host, port, roots, Vec::new())
+    }
+
+    fn tls_for(
+        host: &str,
+        port: u16,
+        roots: &TlsRoots,
+        protocols: Vec<Vec<u8>>,
+    ) -> Result<Self, RootsError> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| RootsError::HostName { host: host.to_owned() })?;
         let mut config = roots.client_config()?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols;
         let connector = TlsConnector::from(Arc::new(config));
         Ok(Self(Kind::Tls { host: host.into(), port, name, connector }))
     }

@@ -236,14 +236,15 @@ impl Line {
         lanes
     }
 
-    /// The first of each row who waits and has not been told to prepare.
-    pub(crate) fn next_to_prepare(&self) -> Vec<(Seat, Ticket)> {
+    /// The first of each row who waits and has not been told to prepare, with how many of it have.
+    pub(crate) fn next_to_prepare(&self) -> Vec<(Seat, usize, Ticket)> {
         let mut next = Vec::new();
         for (class, priority) in self.classes.iter().zip(Priority::ALL) {
             for (&caller, of_caller) in &class.callers {
                 for (&lane, row) in &of_caller.rows {
                     if let Some(&ticket) = row.waiting.first() {
-                        next.push((Seat { priority, caller, lane }, ticket));
+                        let told = row.order.len() - row.waiting.len();
+                        next.push((Seat { priority, caller, lane }, told, ticket));
                     }
                 }
             }
@@ -465,7 +466,7 @@ mod tests {
         let ranks: Vec<usize> =
             (1..=5).map(|one| line.rank(to, one, Count::Sure, |_| true)).collect();
         assert_eq!(ranks, [0, 1, 2, 3, 4]);
-        assert_eq!(line.next_to_prepare(), [(to, 1)]);
+        assert_eq!(line.next_to_prepare().first().map(|next| (next.0, next.2)), Some((to, 1)));
         assert_eq!(pick(&mut line), Some((to, 2)));
         let order = std::iter::from_fn(|| {
             let next = line.next_to_prepare().first().copied()?;

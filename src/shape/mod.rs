@@ -40,6 +40,7 @@ pub use fleet::{
 pub use folder::{StateError, StatePlace};
 pub use lane::Service;
 pub use place::{Outcome, Permit, Place};
+pub use redis::{Passwords, ReadPassword, RedisStore};
 pub use refused::Refused;
 pub use settings::{BudgetSettings, ColdStart, Key, Profile, Scope};
 pub use shaper::{Ask, LaneId, Outlook, Shaper, ShaperSettings, Snapshot};

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::base::{CredentialId, Priority};
 use crate::shape::callers::Callers;
-use crate::shape::fleet::{GrantId, Membership};
+use crate::shape::fleet::{GrantId, Membership, PER_ROW};
 use crate::shape::journal::{Journal, Slot};
 use crate::shape::lane::Lane;
 use crate::shape::line::{CallerIndex, Count, LaneIndex, Line, Seat, Ticket};
@@ -405,7 +405,11 @@ impl Queue {
         loop {
             let mut told = false;
             let mut alarm: Option<Instant> = None;
-            for (seat, ticket) in self.line.next_to_prepare() {
+            for (seat, told_before, ticket) in self.line.next_to_prepare() {
+                // Others send, too, and so many are enough to take what the store grants.
+                if told_before >= PER_ROW && self.is_shared(seat.lane) {
+                    continue;
+                }
                 // Nobody holds a connection until somebody resumes.
                 if self.stop_of(seat.lane, now) == Stop::UntilResumed {
                     continue;

@@ -19,9 +19,10 @@ mod chance;
 mod fleet;
 mod world;
 
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
 use fleet::{LIMIT, Outcome, WINDOW};
+use tokio::time::Instant;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
@@ -34,7 +35,7 @@ fn no_61st_request_arrives_whatever_fails() {
     let hours = number("HOURS").unwrap_or(1);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let next = std::sync::atomic::AtomicU64::new(first);
-    let began = Clock::now();
+    let began = Instant::now();
     let failed: Vec<String> = std::thread::scope(|scope| {
         let runs = (0..threads).map(|_| {
             scope.spawn(|| {

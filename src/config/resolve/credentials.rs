@@ -6,17 +6,23 @@ use crate::base::{BudgetId, CredentialId};
 use crate::config::at::{At, TextOr};
 use crate::config::file::{self, Credential, File, Secret};
 use crate::config::resolve::budgets::Budgets;
-use crate::config::resolve::secrets::{self, Stores};
+use crate::config::resolve::secrets::{self, Owner, Stores};
 use crate::config::resolve::{Notes, Surroundings, name_is_plain};
 use crate::credential::{CredentialSettings, Kind, OnMissing, Source};
 use crate::proxy::RouteSettings;
 use crate::shape::Key;
+
+/// What to do where the file with a key is missing.
+const WAY_OUT: &str =
+    "put the token into this file, or say on_missing = \"degrade\" to start without it";
 
 /// The credentials of a file.
 pub(super) struct Credentials<'a> {
     /// All that stand there, also those that have a problem.
     pub(super) known: BTreeMap<&'a str, Known<'a>>,
     pub(super) settings: Option<Vec<CredentialSettings>>,
+    /// Where their secrets may be, and others'.
+    pub(super) stores: Stores,
 }
 
 /// What routes need to know of a credential; `None` for what has a problem.
@@ -65,8 +71,13 @@ pub(super) fn resolve<'a>(
             Some(file::OnMissing::Degrade) => OnMissing::Degrade,
         };
         let source = said.secret.as_ref().and_then(|secret| stores.source(secret, notes));
-        let source =
-            source.filter(|source| secrets::is_there(source, name, said, on_missing, notes));
+        let source = source.filter(|source| {
+            let Some(secret) = &said.secret else { return true };
+            let who = format!("credential `{}`", name.value);
+            let may_be_missing = on_missing == OnMissing::Degrade;
+            let owner = Owner { who: &who, span: &secret.span, may_be_missing, way_out: WAY_OUT };
+            secrets::is_there(source, &owner, notes)
+        });
         let kind = said.kind.as_ref().map(|kind| match kind.value {
             file::Kind::Organization => Kind::Organization,
             file::Kind::Personal => Kind::Personal,
@@ -88,7 +99,7 @@ pub(super) fn resolve<'a>(
             .help("add\n[credentials.org]\nkind = \"organization\"\nsecret = \"OMNI_API_KEY\"");
     }
     let settings = file.credentials.as_ref().and_then(|_| settings.into_iter().collect());
-    Credentials { known, settings }
+    Credentials { known, settings, stores }
 }
 
 fn charged_to(

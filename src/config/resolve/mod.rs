@@ -17,6 +17,8 @@ mod otlp;
 mod providers;
 mod routes;
 mod secrets;
+mod shared;
+mod store_url;
 mod telemetry;
 mod upstream;
 
@@ -30,6 +32,7 @@ use crate::config::at::At;
 use crate::config::blot::{self, Hidden};
 use crate::config::file::File;
 use crate::config::report::Problems;
+use crate::config::resolve::shared::Sharing;
 use crate::config::units::Period;
 
 /// What is wrong, what looks wrong, and what must not be shown.
@@ -66,9 +69,18 @@ pub(super) fn resolve(file: &File, around: &Surroundings<'_>, notes: &mut Notes)
     let callers = callers::resolve(file, listeners, notes);
     let budgets = budgets::resolve(&file.budgets, notes);
     let credentials = credentials::resolve(file, &budgets, around, notes);
+    let of_budgets = budgets.settings.as_deref();
+    let shared = shared::resolve(file, &credentials.stores, of_budgets, around, notes);
     let cache = cache::settings(&file.cache, notes);
     let routes = routes::resolve(file, &budgets, &credentials, notes);
     let telemetry = telemetry::resolve(&file.telemetry, around, notes);
+    let shared = match shared? {
+        Sharing::With(settings) => Some(*settings),
+        Sharing::Own => {
+            shared::warn_of_own_budgets(file, &server.as_ref()?.listeners, around, notes);
+            None
+        }
+    };
     let config = Config {
         state_dir: state_dir?,
         server: server?,
@@ -80,6 +92,7 @@ pub(super) fn resolve(file: &File, around: &Surroundings<'_>, notes: &mut Notes)
         probes: credentials.probes(routes.as_deref()?),
         credentials: credentials.settings?,
         budgets: budgets.settings?,
+        shared,
         cache: cache?,
         routes: routes?,
         telemetry: telemetry?,

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use crate::config::at::{At, TextOr};
 use crate::config::blot;
-use crate::config::file::{Credential, File, Secret};
+use crate::config::file::{File, Secret};
 use crate::config::resolve::providers::{self, Store};
 use crate::config::resolve::{Notes, Surroundings, name_is_plain};
-use crate::credential::{AgeSettings, OnMissing, Source};
+use crate::credential::{AgeSettings, Source};
 
 /// Where secrets may be.
 pub(super) struct Stores {
@@ -142,60 +142,57 @@ fn is_a_name(said: &At<String>, notes: &mut Notes) -> bool {
     fits
 }
 
+/// Whose secret it is.
+pub(super) struct Owner<'a> {
+    pub(super) who: &'a str,
+    /// Where that stands in the file.
+    pub(super) span: &'a Range<usize>,
+    /// Whether a start may do without it.
+    pub(super) may_be_missing: bool,
+    /// What to do where its file is missing.
+    pub(super) way_out: &'static str,
+}
+
 /// Whether a file is where it should be, and nobody's who should not have it. Its content is the
 /// credential room's business, and so are variables: they are there when the service starts.
-pub(super) fn is_there(
-    source: &Source,
-    name: &At<String>,
-    said: &Credential,
-    on_missing: OnMissing,
-    notes: &mut Notes,
-) -> bool {
+pub(super) fn is_there(source: &Source, owner: &Owner<'_>, notes: &mut Notes) -> bool {
     let (path, private) = match source {
         Source::Dir { path, name } => (path.join(name), false),
         Source::File { path } => (path.clone(), true),
-        Source::Age { vault, .. } => return age_is_there(vault, name, said, on_missing, notes),
+        Source::Age { vault, .. } => return age_is_there(vault, owner, notes),
         Source::Env { .. }
         | Source::Exec { .. }
         | Source::Hashicorp { .. }
         | Source::Given { .. } => return true,
     };
-    let Some(secret) = &said.secret else { return true };
     match look(&path, private) {
         Ok(()) => true,
-        Err(Trouble::Missing) if on_missing == OnMissing::Degrade => true,
+        Err(Trouble::Missing) if owner.may_be_missing => true,
         Err(trouble) => {
             let message =
-                format!("{}: {}", trouble.message("secret file", &name.value), path.display());
-            notes.problems.at(&secret.span, message).help(trouble.way_out(&path));
+                format!("{}: {}", trouble.message("secret file", owner.who), path.display());
+            notes.problems.at(owner.span, message).help(trouble.way_out(&path, owner));
             false
         }
     }
 }
 
 /// Whether an age file and its identity are there. What is in it is the credential room's business.
-fn age_is_there(
-    vault: &AgeSettings,
-    name: &At<String>,
-    said: &Credential,
-    on_missing: OnMissing,
-    notes: &mut Notes,
-) -> bool {
-    let Some(secret) = &said.secret else { return true };
+fn age_is_there(vault: &AgeSettings, owner: &Owner<'_>, notes: &mut Notes) -> bool {
     for (path, what, private) in
         [(&vault.path, "vault file", false), (&vault.identity, "identity file", true)]
     {
         let trouble = match look(path, private) {
             Ok(()) => continue,
-            Err(Trouble::Missing) if on_missing == OnMissing::Degrade => continue,
+            Err(Trouble::Missing) if owner.may_be_missing => continue,
             Err(trouble) => trouble,
         };
-        let message = format!("{}: {}", trouble.message(what, &name.value), path.display());
+        let message = format!("{}: {}", trouble.message(what, owner.who), path.display());
         let help = match trouble {
             Trouble::Missing => "run: omnigate vault init".into(),
-            other => other.way_out(path),
+            other => other.way_out(path, owner),
         };
-        notes.problems.at(&secret.span, message).help(help);
+        notes.problems.at(owner.span, message).help(help);
         return false;
     }
     true
@@ -225,8 +222,8 @@ fn look(path: &Path, private: bool) -> Result<(), Trouble> {
 }
 
 impl Trouble {
-    fn message(&self, what: &str, credential: &str) -> String {
-        let file = format!("the {what} of credential `{credential}`");
+    fn message(&self, what: &str, who: &str) -> String {
+        let file = format!("the {what} of {who}");
         match self {
             Self::Missing => format!("{file} is missing"),
             Self::NoFile => format!("{file} is no file"),
@@ -236,11 +233,9 @@ impl Trouble {
         }
     }
 
-    fn way_out(&self, path: &Path) -> String {
+    fn way_out(&self, path: &Path, owner: &Owner<'_>) -> String {
         match self {
-            Self::Missing => "put the token into this file, or say on_missing = \"degrade\" to \
-                              start without it"
-                .into(),
+            Self::Missing => owner.way_out.into(),
             Self::NoFile => "name the file that holds the token, and nothing else".into(),
             Self::NotAllowed => "run this as the user who runs the service, or give that user the \
                                  file and its folders"

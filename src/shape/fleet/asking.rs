@@ -14,7 +14,7 @@ use crate::shape::queue::{Queue, Stage};
 use crate::shape::schedule::Next;
 
 /// So many calls of one row the store is told of, so that it can grant several at once.
-const PER_ROW: usize = 4;
+pub(crate) const PER_ROW: usize = 4;
 
 /// So many it is told of in all.
 const HEADS: usize = 32;
@@ -28,6 +28,11 @@ impl Queue {
         let of_way =
             |meters: &[usize]| meters.iter().any(|&one| self.meters[one].sharing.asks_store());
         self.fleet.is_some() && self.lanes[lane].ways.iter().any(|way| of_way(&way.meters))
+    }
+
+    /// Whether calls of this lane share what they are charged to with other instances.
+    pub(in crate::shape) fn is_shared(&self, lane: LaneIndex) -> bool {
+        self.fleet.is_some() && self.lanes[lane].ways.iter().any(|way| !way.meters.is_empty())
     }
 
     /// Rings for the store where it has to be told something before it wants to be asked again.

@@ -18,6 +18,7 @@ mod store;
 mod timing;
 mod wire;
 
+pub(crate) use asking::PER_ROW;
 pub(crate) use call::{GrantId, Report};
 pub use handle::{Blocked, Fleet, FleetSettings, FleetView, InstanceView, News, OnLost, Standing};
 pub(crate) use membership::Membership;

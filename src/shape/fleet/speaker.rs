@@ -17,13 +17,16 @@ use crate::shape::fleet::wire::{self, Envelope, Push, Reply, Status};
 use crate::shape::place::Shared;
 
 /// An instance that has nothing to say is heard of so often.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// The same where the store cannot tell it anything by itself.
+const DEAF: Duration = Duration::from_secs(1);
 
 /// The same while what others tell is asked for: kept answers are served.
 const QUICK: Duration = Duration::from_millis(400);
 
 /// One that was not heard of for so long is taken to be gone.
-const LIVE: Duration = Duration::from_secs(3);
+const LIVE: Duration = Duration::from_secs(12);
 
 /// For so long what the store said of what others told may be relied upon.
 pub(super) const CURRENT: Duration = Duration::from_secs(1);
@@ -31,9 +34,9 @@ pub(super) const CURRENT: Duration = Duration::from_secs(1);
 /// A call that takes longer has failed. What it granted would be too old.
 const CALL: Duration = Duration::from_secs(1);
 
-/// For so long an instance gets to know the store's clock. The others call meanwhile, so that one of
-/// them has found out if it was set.
-const NEWCOMER: Duration = Duration::from_millis(1_200);
+/// For so long an instance gets to know the store's clock. The script has some of the others call
+/// meanwhile, so that one of them finds out if it was set.
+const NEWCOMER: Duration = Duration::from_millis(500);
 
 /// Between two attempts to reach the store.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -193,7 +196,12 @@ impl Speaker {
         loop {
             let look = self.queue.with(|queue| queue.fleet.as_ref().and_then(|fleet| fleet.look()));
             let told = self.inner.tells_end();
-            let beat = self.called + if self.inner.is_asked() { QUICK } else { HEARTBEAT };
+            let beat = match (self.inner.is_asked(), *hears) {
+                (true, _) => QUICK,
+                (false, false) => DEAF,
+                (false, true) => HEARTBEAT,
+            };
+            let beat = self.called + beat;
             let call_at = look.into_iter().chain(self.again).fold(beat, Instant::min);
             let wake = told.map_or(call_at, |told| told.min(call_at));
             tokio::select! {
@@ -367,7 +375,7 @@ impl Speaker {
                 let meters: Vec<usize> = meters.iter().filter_map(named).collect();
                 self.queue.with(|queue| queue.hear_pause(now, &meters, left));
             }
-            Some(Push::Stops) => self.again = Some(now),
+            Some(Push::Call) => self.again = Some(now),
             Some(Push::Pause { .. }) | None => {}
         }
     }

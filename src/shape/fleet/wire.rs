@@ -76,10 +76,18 @@ pub(super) enum Status {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Push {
     Look(StoreTime),
-    News { generation: Generation, text: String },
+    News {
+        generation: Generation,
+        text: String,
+    },
     Acked(Generation),
-    Pause { meters: Vec<String>, left: Duration, from: String },
-    Stops,
+    Pause {
+        meters: Vec<String>,
+        left: Duration,
+        from: String,
+    },
+    /// Something has changed; or somebody new has to be sure of the clock.
+    Call,
 }
 
 /// What the store has to know of a meter.
@@ -333,7 +341,7 @@ pub(super) fn push(text: &str) -> Option<Push> {
             left: time(value.get("left")?)??,
             from: text("from")?,
         }),
-        "stops" => Some(Push::Stops),
+        "stops" | "call" => Some(Push::Call),
         _ => None,
     }
 }

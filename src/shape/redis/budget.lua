@@ -728,6 +728,20 @@ end
 
 roll_call()
 
+-- Whoever is new knows nothing of the clock, and is granted nothing yet. Some of the others call
+-- meanwhile: if the clock was set, one of them finds out.
+local function have_clock_checked()
+  local left = 4
+  for k = 1, #ids do
+    if left > 0 and k ~= mine and recs[k][DEAF] == 0 then
+      left = left - 1
+      publish('to:' .. ids[k], '{"k":"call"}')
+    end
+  end
+end
+
+if status == 'newcomer' then have_clock_checked() end
+
 -- What all live instances have heard.
 local function count_acked()
   local least = rec[APPLIED]

@@ -170,6 +170,7 @@ impl Plan {
             vault: self.way,
             collector: self.collector,
             others: self.others,
+            store: None,
         };
         House::open(folder, config, FakeOmni::new(fake), transit, seed, ways).await
     }
