@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::harness::crowd::Group;
-use crate::harness::{Fleet, Plan, SECOND, SPAN, Shared, Size, WINDOW, alone, figure};
+use crate::harness::{Fleet, Plan, SECOND, SPAN, Shared, Size, WINDOW, figure, machine};
 
 /// How full the first spans after a moment were.
 fn after(fleet: &Fleet, what: &str, moment: Instant) -> f64 {
@@ -19,7 +19,7 @@ fn after(fleet: &Fleet, what: &str, moment: Instant) -> f64 {
 
 /// Kills one, stops one for three windows, and lets one die and come again all the time.
 async fn deaths(size: Size) {
-    let _machine = alone().await;
+    let _machine = machine(size).await;
     let instances = size.pick(4, 8);
     let mut fleet = Plan::of(instances, Some(Shared::hold())).start().await;
     let groups: Vec<_> = (0..instances).map(|seat| Group::of(8, "anonymous", seat)).collect();

@@ -2,7 +2,7 @@
 //! that is done to Redis is done.
 
 use crate::harness::crowd::Group;
-use crate::harness::{LIMIT, Plan, Redis, Relay, SECOND, SPAN, Seen, Way, beside_others, figure};
+use crate::harness::{LIMIT, Plan, Redis, Relay, SECOND, SPAN, Seen, Size, Way, figure, machine};
 use crate::trouble::take_over;
 
 async fn unshared(instances: usize) -> Seen {
@@ -25,13 +25,13 @@ async fn unshared(instances: usize) -> Seen {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_gateway_is_found_to_keep_the_bound() {
-    let _machine = beside_others().await;
+    let _machine = machine(Size::Short).await;
     unshared(1).await.within_the_limit("one of its own");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_that_share_nothing_are_found_to_break_the_bound() {
-    let _machine = beside_others().await;
+    let _machine = machine(Size::Short).await;
     let seen = unshared(3).await;
     assert!(seen.worst_window() > 2 * LIMIT, "{}", seen.worst_window());
     // Each keeps its own order, and none that of the others, which waited as long.

@@ -1,13 +1,12 @@
 //! Two of four instances are cut off from Redis.
 
+use futures_util::future::join_all;
 use http::Request;
 use http_body_util::Full;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::crowd::{Group, call};
-use crate::harness::{
-    Fleet, LIMIT, Plan, SECOND, SPAN, Shared, Size, Way, alone, beside_others, figure,
-};
+use crate::harness::{Fleet, LIMIT, Plan, SECOND, SPAN, Shared, Size, Way, figure, machine};
 
 const INSTANCES: usize = 4;
 const ISOLATED: usize = 2;
@@ -50,9 +49,9 @@ async fn cut_off(on_lost: &'static str, way: Way, size: Size) -> Fleet {
 }
 
 async fn who_holds(size: Size) {
-    for way in [Way::Cut, Way::Frozen] {
-        let fleet = cut_off("hold", way, size).await;
-        fleet.seen().within_the_limit(&format!("held, {way:?}"));
+    let both = [Way::Cut, Way::Frozen].map(|way| cut_off("hold", way, size));
+    for (fleet, way) in join_all(both).await.iter().zip(["cut", "frozen"]) {
+        fleet.seen().within_the_limit(&format!("held, {way}"));
     }
 }
 
@@ -73,13 +72,13 @@ async fn who_shares(size: Size) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_holds_keeps_the_bound_while_two_of_four_are_cut_off() {
-    let _machine = beside_others().await;
+    let _machine = machine(Size::Short).await;
     who_holds(Size::Short).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_shares_exceeds_the_bound_by_the_shares_of_those_cut_off() {
-    let _machine = beside_others().await;
+    let _machine = machine(Size::Short).await;
     who_shares(Size::Short).await;
 }
 
@@ -87,7 +86,7 @@ async fn who_shares_exceeds_the_bound_by_the_shares_of_those_cut_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes; tests/run --all runs it"]
 async fn a_partition_of_half_a_minute() {
-    let _machine = alone().await;
+    let _machine = machine(Size::Full).await;
     who_holds(Size::Full).await;
     who_shares(Size::Full).await;
 }

@@ -4,7 +4,7 @@ use omnigate::fake_omni::{Fault, RetryAfter, Rule};
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use crate::harness::crowd::Group;
-use crate::harness::{Plan, SECOND, SPAN, Shared, Size, alone, figure};
+use crate::harness::{Plan, SECOND, SPAN, Shared, Size, figure, machine};
 
 const INSTANCES: usize = 4;
 
@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 const PROBE: Duration = Duration::from_millis(700);
 
 async fn refused(size: Size) {
-    let _machine = alone().await;
+    let _machine = machine(size).await;
     let fleet = Plan::of(INSTANCES, Some(Shared::hold())).start().await;
     let groups: Vec<_> = (0..INSTANCES).map(|seat| Group::of(8, "anonymous", seat)).collect();
     let crowd = fleet.crowd(&groups);

@@ -3,7 +3,7 @@
 use tokio::time::{Instant, sleep_until};
 
 use crate::harness::crowd::Group;
-use crate::harness::{Plan, SECOND, SPAN, Seen, Shared, Size, Waits, alone, figure};
+use crate::harness::{Plan, SECOND, SPAN, Seen, Shared, Size, Waits, figure, machine};
 
 const CLASSES: &str = r#"
     [callers.crawler]
@@ -42,33 +42,36 @@ async fn beside_each_other(
 }
 
 async fn compare(few: Group, many: Group, size: Size) -> [Waits; 2] {
-    let _machine = alone().await;
-    let mut waits = Vec::new();
-    for instances in [1, 3] {
-        let (seen, from) = beside_each_other(instances, few.clone(), many.clone(), size).await;
+    let _machine = machine(size).await;
+    let at = |instances| beside_each_other(instances, few.clone(), many.clone(), size);
+    let both = match size {
+        Size::Short => tokio::join!(at(1), at(3)),
+        Size::Full => (at(1).await, at(3).await),
+    };
+    [(1, both.0), (3, both.1)].map(|(instances, (seen, from))| {
         let what = format!("{} beside {} at {instances}", few.name, many.name);
         for name in [few.name, many.name] {
             figure(format!("{what}: waits of {name} {}", seen.waits(name, from)));
         }
-        let throughput = seen.throughput(from, Instant::now()) * 100.0;
+        let throughput = seen.throughput(from, from + size.pick(2 * SPAN, 60 * SECOND)) * 100.0;
         figure(format!("{what}: throughput {throughput:.1} %"));
         seen.within_the_limit(&what);
-        assert!(seen.waits(few.name, from).count() > 0, "{what}: starved");
-        waits.push(seen.waits(few.name, from));
-    }
-    waits.try_into().unwrap()
+        let waits = seen.waits(few.name, from);
+        assert!(waits.count() > 0, "{what}: starved");
+        waits
+    })
 }
 
 async fn a_person_beside_a_crawl(size: Size) {
     let person = Group::of(1, "person", 0).urgency(1).pause(SECOND / 4);
-    let [one, three] = compare(person, Group::of(60, "crawler", 0).urgency(6), size).await;
+    let [one, three] = compare(person, Group::of(30, "crawler", 0).urgency(6), size).await;
     size.hold(three.mean() <= one.mean() + MORE_MS, format!("{three} / {one}"));
     size.hold(three.quantile(0.99) <= one.quantile(0.99) + MORE_MS, format!("{three} / {one}"));
 }
 
 async fn a_trickle_beside_a_flood(size: Size) {
     let trickle = Group::of(1, "trickle", 0).pause(SECOND / 4);
-    let [one, three] = compare(trickle, Group::of(60, "flood", 0), size).await;
+    let [one, three] = compare(trickle, Group::of(30, "flood", 0), size).await;
     size.hold(three.mean() <= one.mean() + MORE_MS, format!("{three} / {one}"));
     size.hold(three.quantile(0.99) <= one.quantile(0.99) + MORE_MS, format!("{three} / {one}"));
 }

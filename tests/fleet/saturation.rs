@@ -3,21 +3,21 @@
 use tokio::time::sleep;
 
 use crate::harness::crowd::Group;
-use crate::harness::{LIMIT, Plan, SECOND, SPAN, Shared, Size, alone, figure};
+use crate::harness::{LIMIT, Plan, SECOND, SPAN, Shared, Size, figure, machine};
 
 const INSTANCES: usize = 8;
 
 /// All call as the same caller. One of the instances has a single one, now and then; another a flood.
 fn groups() -> Vec<Group> {
     let mut groups: Vec<_> =
-        (0..INSTANCES - 2).map(|seat| Group::of(6, "everybody", seat)).collect();
-    groups.push(Group::of(40, "everybody", INSTANCES - 2));
+        (0..INSTANCES - 2).map(|seat| Group::of(4, "everybody", seat)).collect();
+    groups.push(Group::of(16, "everybody", INSTANCES - 2));
     groups.push(Group::of(1, "everybody", INSTANCES - 1).pause(SECOND / 5));
     groups
 }
 
 async fn saturated(size: Size) {
-    let _machine = alone().await;
+    let _machine = machine(size).await;
     let mut plan = Plan::of(INSTANCES, Some(Shared::hold()));
     plan.callers = "[callers.everybody]";
     let fleet = plan.start().await;
@@ -67,7 +67,7 @@ async fn eight_saturated_instances_keep_the_bound_and_the_order_for_five_minutes
 /// What one call alone takes: nobody is in its way, and it is nevertheless asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_alone_is_answered_at_once() {
-    let _machine = alone().await;
+    let _machine = machine(Size::Short).await;
     for shared in [None, Some(Shared::hold())] {
         let what = if shared.is_some() { "shared" } else { "of its own" };
         let fleet = Plan::of(1, shared).start().await;

@@ -1,11 +1,12 @@
 //! Everything that can happen to Redis.
 
+use futures_util::future::join_all;
 use rustix::process::Signal;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Instant, sleep};
 
 use crate::harness::crowd::Group;
 use crate::harness::{
-    Fleet, LIMIT, Plan, Redis, Relay, SECOND, SPAN, Shared, Size, Way, alone, figure, until,
+    Fleet, LIMIT, Plan, Redis, Relay, SECOND, SPAN, Shared, Size, Way, figure, machine, until,
 };
 
 const INSTANCES: usize = 3;
@@ -137,14 +138,14 @@ async fn strike(harm: Harm, on_lost: &'static str, size: Size) {
     let at = seen.arrived.iter().map(|one| one.at).filter(|at| *at >= mended).nth(LIMIT);
     figure(format!(
         "{what}: {} of 200, {} of 503, {} else; throughput while it lasted {:.0} %, at the end {:.0} \
-         %; longest silence {} ms; {LIMIT} sends {} ms after its end",
+         %; longest silence {} ms; {LIMIT} sends {} after its end",
         seen.ended(200, from),
         seen.ended(503, from),
         seen.ended_otherwise(&[200, 503], from),
         seen.throughput(struck, mended.max(struck + SECOND)) * 100.0,
         seen.throughput(to - SPAN, to) * 100.0,
         silence.as_millis(),
-        at.map_or(Duration::MAX, |at| at - mended).as_millis(),
+        at.map_or("never".to_owned(), |at| format!("{} ms", (at - mended).as_millis())),
     ));
     match on_lost {
         // It says so, and no more than all of them on their own.
@@ -155,33 +156,21 @@ async fn strike(harm: Harm, on_lost: &'static str, size: Size) {
     assert!(after > 0 || size == Size::Short, "{what}: nothing was ever sent again");
 }
 
-/// Several at once, as they only count.
-async fn all(harms: &[Harm], on_lost: &'static str) {
-    let _machine = alone().await;
-    let strikes = harms.iter().map(|&harm| strike(harm, on_lost, Size::Short));
-    futures_util::future::join_all(strikes).await;
-}
-
+/// All at once, as nothing is measured.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_holds_never_breaks_the_bound_whatever_happens_to_redis() {
-    all(&Harm::ALL, "hold").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_shares_keeps_the_bound_where_redis_is_lost_to_all() {
-    all(&[Harm::Emptied, Harm::Gone, Harm::Stopped, Harm::FailedOver], "share").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_goes_on_alone_goes_on() {
-    all(&[Harm::Emptied, Harm::Gone, Harm::Stopped], "local").await;
+async fn whatever_happens_to_redis_the_bound_holds() {
+    let _machine = machine(Size::Short).await;
+    let held = Harm::ALL.map(|harm| (harm, "hold"));
+    let others = [(Harm::Gone, "share"), (Harm::Stopped, "share"), (Harm::Gone, "local")];
+    let all = held.into_iter().chain(others);
+    join_all(all.map(|(harm, on_lost)| strike(harm, on_lost, Size::Short))).await;
 }
 
 /// The full size; `tests/run --all` runs it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes; tests/run --all runs it"]
 async fn what_callers_see_in_each_mode_whatever_happens_to_redis() {
-    let _machine = alone().await;
+    let _machine = machine(Size::Full).await;
     for on_lost in ["hold", "share", "local"] {
         for harm in Harm::ALL {
             strike(harm, on_lost, Size::Full).await;

@@ -6,7 +6,7 @@ use omnigate::fake_omni::write_body;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::crowd::{Answer, call};
-use crate::harness::{Fleet, Plan, SECOND, Shared, Size, Waits, Way, beside_others, figure};
+use crate::harness::{Fleet, Plan, SECOND, Shared, Size, Waits, Way, figure, machine};
 
 const INSTANCES: usize = 3;
 const FOLDERS: &str = "/api/v1/folders";
@@ -102,21 +102,21 @@ async fn in_all_ways(rounds: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_through_one_is_read_through_all_others() {
-    let _machine = beside_others().await;
-    in_all_ways(Size::Short.pick(6, 100)).await;
+    let _machine = machine(Size::Short).await;
+    in_all_ways(6).await;
 }
 
 /// The full size; `tests/run --all` runs it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes; tests/run --all runs it"]
 async fn a_hundred_writes_through_each_way_are_read_through_all_others() {
-    let _machine = beside_others().await;
-    in_all_ways(Size::Full.pick(6, 100)).await;
+    let _machine = machine(Size::Full).await;
+    in_all_ways(100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_who_share_nothing_are_found_to_read_what_is_old() {
-    let _machine = beside_others().await;
+    let _machine = machine(Size::Short).await;
     let fleet = plan(None).start().await;
     let outcome = write_and_read(&fleet, 3).await;
     show("writes, unshared", 3, &outcome);

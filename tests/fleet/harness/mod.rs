@@ -67,14 +67,16 @@ pub(crate) fn figure(text: impl Display) {
 
 static MACHINE: RwLock<()> = RwLock::const_new(());
 
-/// The machine for this test alone: it measures.
-pub(crate) async fn alone() -> RwLockWriteGuard<'static, ()> {
-    MACHINE.write().await
-}
+/// A share of the machine, or all of it.
+pub(crate) type Machine =
+    (Option<RwLockReadGuard<'static, ()>>, Option<RwLockWriteGuard<'static, ()>>);
 
-/// The machine beside others who only count.
-pub(crate) async fn beside_others() -> RwLockReadGuard<'static, ()> {
-    MACHINE.read().await
+/// The machine beside others, where figures count for nothing; alone, where they do.
+pub(crate) async fn machine(size: Size) -> Machine {
+    match size {
+        Size::Short => (Some(MACHINE.read().await), None),
+        Size::Full => (None, Some(MACHINE.write().await)),
+    }
 }
 
 /// What the gateways say of their store.

@@ -183,7 +183,12 @@ async fn give(
     while let Some((due, piece)) = queue.recv().await {
         sleep_until(due).await;
         let thawed = |road: &Road| road.way(&listens) != Way::Frozen;
-        if road.wait_for(thawed).await.is_err() || to.write_all(&piece).await.is_err() {
+        let cut = match road.wait_for(thawed).await {
+            Ok(road) => road.way(&listens) == Way::Cut,
+            Err(_) => true,
+        };
+        // What was on its way when the road was cut never comes.
+        if cut || to.write_all(&piece).await.is_err() {
             return;
         }
     }
