@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::shape::fleet::call::{Generation, Said};
 use crate::shape::fleet::handle::{InstanceView, News};
-use crate::shape::fleet::news::Inner;
+use crate::shape::fleet::news::{Inner, Telling};
 use crate::shape::fleet::store::{BudgetStore, Connection, StoreError};
 use crate::shape::fleet::timing::{Agrees, Sample, StoreTime, Timing};
 use crate::shape::fleet::wire::{self, Envelope, Push, Reply, Status};
@@ -241,6 +241,7 @@ impl Speaker {
             None => Said::default(),
         };
         let news = self.inner.to_tell();
+        let texts: Vec<&str> = news.iter().map(|one| one.text.as_str()).collect();
         let uploads = match self.upload && expect.is_some() {
             true => self.queue.with(|queue| {
                 let fleet = queue.fleet.as_ref();
@@ -262,7 +263,7 @@ impl Speaker {
             info: self.info(now),
             meters: &self.constants.meters,
             uploads,
-            news: &news,
+            news: &texts,
             applied: self.applied,
             table: self.inner.wants_table(now),
         };
@@ -336,10 +337,12 @@ impl Speaker {
             (self.hear)(News::Missed);
             self.applied = reply.generation;
         }
+        // What this call told are the latest.
+        let own = reply.generation.saturating_sub(call.news.len() as u64);
         for (generation, text) in &reply.news {
             if *generation > self.applied {
                 self.applied = *generation;
-                if !self.inner.is_own(text) {
+                if *generation <= own {
                     (self.hear)(News::Told(text.clone()));
                 }
             }
@@ -362,12 +365,11 @@ impl Speaker {
         let now = Instant::now();
         match wire::push(text) {
             Some(Push::Look(at)) => self.look_at(at, now),
-            Some(Push::News { generation, text }) => {
+            Some(Push::News { from, .. }) if from == self.inner.instance => {}
+            Some(Push::News { generation, text, .. }) => {
                 if generation == self.applied + 1 && self.known_since.is_some() {
                     self.applied = generation;
-                    if !self.inner.is_own(&text) {
-                        (self.hear)(News::Told(text));
-                    }
+                    (self.hear)(News::Told(text));
                 }
                 self.again = Some(now);
             }
@@ -392,7 +394,7 @@ impl Speaker {
 /// One call, so that it can be said again.
 struct Call {
     said: Said,
-    news: Vec<String>,
+    news: Vec<Telling>,
     request: String,
     /// Whether the store's clock was known.
     known: bool,
