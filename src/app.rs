@@ -28,7 +28,7 @@ use crate::net::{Dial, RootsError};
 use crate::proxy::{Custody, Neighbours, Others, Plan, PlanError, Proxy};
 use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
 use crate::shape::{
-    BudgetSettings, BudgetStore, CallerRules, ColdStart, Key, News, Shaper, ShaperSettings,
+    BudgetSettings, BudgetStore, CallerRules, ColdStart, Fleet, Key, News, Shaper, ShaperSettings,
     StateError, StatePlace, StoreError,
 };
 use crate::telemetry::{Telemetry, TracesError};
@@ -36,7 +36,7 @@ use crate::upstream::Upstream;
 
 pub use inquiry::Inquiry;
 use news::Sharing;
-use office::{Named, Office};
+use office::{Named, Office, keeps_from_serving};
 use signals::Reread;
 pub use signals::Signals;
 
@@ -217,7 +217,9 @@ impl Rooms {
             State::Missing { .. } => Some(Reason::CredentialMissing(credential.id().clone())),
             State::Ready { .. } | State::Stale { .. } | State::Rejected { .. } => None,
         });
-        missing.collect()
+        let fleet = self.shaper.fleet().map(Fleet::view);
+        let unshared = fleet.is_some_and(|fleet| keeps_from_serving(&fleet));
+        unshared.then_some(Reason::SharedBudget).into_iter().chain(missing).collect()
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) fn tested(id: &CredentialId, said: Result<KeyAnswer, NoAnswer>) -> Re
 pub(super) fn reason(reason: &Reason) -> Value {
     match reason {
         Reason::Draining => json!({ "reason": "draining" }),
+        Reason::SharedBudget => json!({ "reason": "shared-budget" }),
         Reason::CredentialMissing(id) => {
             json!({ "reason": "credential-missing", "credential": id.as_str() })
         }

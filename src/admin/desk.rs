@@ -85,6 +85,8 @@ pub struct NoSuchBudget {
 pub enum Reason {
     /// The process is about to end.
     Draining,
+    /// What the budgets are shared through was not reached yet, or is lost, and nothing is sent without.
+    SharedBudget,
     /// This credential has no value.
     CredentialMissing(CredentialId),
 }

@@ -39,8 +39,10 @@ pub struct Status {
     pub cache: CacheStatus,
     /// Certificates of listeners.
     pub certificates: Vec<CertificateStatus>,
-    /// Those that share the budgets; this one is the first.
+    /// Those that share the budgets; this one is the first. At most 200.
     pub instances: Vec<InstanceStatus>,
+    /// How it stands with what the budgets are shared through; null where they are this process's own.
+    pub shared: Option<SharedStatus>,
     /// Spans on their way to the collector.
     pub traces: TracesStatus,
     /// The latest first; at most 32, like ones counted together.
@@ -219,6 +221,32 @@ pub struct CertificateStatus {
     pub expires_in_s: f64,
 }
 
+/// How it stands with what the budgets are shared through.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SharedStatus {
+    /// `joining`: it was not reached since the start. `joined`: it answers. `lost`: it does not any more.
+    pub standing: &'static str,
+    /// For how long it has been lost; null where it is not.
+    pub lost_s: Option<f64>,
+    /// What is done while it is lost: `hold`, `share` or `local`.
+    pub on_lost: &'static str,
+    /// With `share`: the limit is divided by so many.
+    pub share_of: Option<u32>,
+    /// Why it lets nobody send, where it does not.
+    pub blocked: Option<BlockedStatus>,
+    /// Sends since the start that the others knew nothing of.
+    pub unshared: u64,
+}
+
+/// Why the shared budget lets nobody send for a window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct BlockedStatus {
+    /// `empty`, `server`, `clock` or `loss`.
+    pub why: &'static str,
+    /// When it ends.
+    pub ends_in_s: f64,
+}
+
 /// One process that shares the budgets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct InstanceStatus {
@@ -228,6 +256,8 @@ pub struct InstanceStatus {
     pub version: String,
     /// How long it has been running.
     pub up_s: f64,
+    /// When it was last heard of, ago; null for the one that answers.
+    pub heard_s: Option<f64>,
     /// Whether it is the one that answers.
     pub is_this: bool,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::admin::Desk;
-use crate::app::office::Office;
+use crate::app::office::{self, Office};
 use crate::base::{BudgetId, CredentialId};
 use crate::server::{Bound, Certificates};
 use crate::telemetry::{BudgetGauges, Gauges};
@@ -45,6 +45,7 @@ impl Office {
             connections: self.callers.connections(),
             cache_bytes: self.rooms.cache.bytes(),
             cache_entries: self.rooms.cache.entries(),
+            shared: self.rooms.shaper.fleet().map(|fleet| office::gauges(&fleet.view())),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What operators see and do, read off the rooms.
 
+mod fleet;
 mod status;
 mod wall;
 
@@ -22,6 +23,7 @@ use crate::proxy::WhoamiError;
 use crate::server::Server;
 use crate::telemetry::{self, BadFilter, Exposition, Viewer};
 
+pub(super) use fleet::{gauges, keeps_from_serving};
 pub(super) use status::Named;
 
 /// What the admin listeners show and do.

@@ -8,7 +8,7 @@ mod priority;
 mod slow;
 
 pub use body::{Body, BoxError};
-pub use chance::chance;
+pub use chance::{chance, chance_bits};
 pub use id::{BudgetId, CallerId, CredentialId, RequestId, RouteId};
 pub use peer::{Certificate, Entrance, Peer, Remote};
 pub use priority::Priority;

@@ -197,12 +197,12 @@ impl Proxy {
     /// The answer to a call that upstream did not answer.
     async fn refuse(&self, error: &Error, exchange: &mut Exchange) -> Response<Body> {
         self.tell(error, exchange.request_id_field().as_ref());
-        exchange.trail.failed().await;
         if error.caller_left() {
             exchange.left();
         } else {
             exchange.refused(error.kind());
         }
+        exchange.trail.failed().await;
         problem::respond(error, exchange)
     }
 

@@ -19,7 +19,7 @@ pub use board::{Admitted, Board, BoardView, Ended, ErrorView, STEP, STEPS, Tally
 pub(crate) use labels::method_word;
 pub use labels::{CacheOutcome, Probe, Retry};
 pub use log::{BadFilter, check_filter, log_filter, set_log, start_log};
-pub use metrics::{BudgetGauges, ExchangeFacts, Exposition, Gauges, Metrics, Viewer};
+pub use metrics::{BudgetGauges, ExchangeFacts, Exposition, Gauges, Metrics, SharedGauges, Viewer};
 pub use series::RouteSeries;
 pub use settings::{ExportFields, Format, TelemetrySettings, TraceSettings};
 pub use trace::{

@@ -9,6 +9,8 @@
     reason = "a test may stop, and shows its figures"
 )]
 
+#[path = "../engine/mod.rs"]
+mod engine;
 mod harness;
 
 mod browser;
@@ -24,6 +26,8 @@ mod echo;
 mod hygiene;
 mod impersonation;
 mod impersonation_body;
+mod instances;
+mod instances_shared;
 mod limit;
 mod mcp;
 mod paths;

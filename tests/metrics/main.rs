@@ -14,6 +14,7 @@ use omnigate::base::{BudgetId, CallerId, CredentialId, Priority, RouteId};
 use omnigate::config;
 use omnigate::telemetry::{
     BudgetGauges, CacheOutcome, ExchangeFacts, Exposition, Gauges, Metrics, Probe, Retry,
+    SharedGauges,
 };
 use serde_json::Value;
 
@@ -71,6 +72,7 @@ fn page() -> String {
         }],
         credentials: vec![(credential, "ready", Some(second))],
         certificates: vec![("0.0.0.0:6664".to_owned(), SystemTime::now())],
+        shared: Some(SharedGauges { up: true, instances: 2, unshared: 1 }),
         ..Gauges::default()
     };
     metrics.render(&gauges, Exposition::Classic)

@@ -50,7 +50,7 @@ const base = (t, more) => ({
   credentials: [{ credential: 'org', state: 'ready', age_s: 275310 + Math.floor(t) }],
   log: 'info', connections: 14, viewers: 2, budgets: [], callers: [], routes: [],
   cache: { bytes: 0, max_bytes: 67108864, entries: 0, calls: 0, saved: 0, saved_ever: 0 }, certificates: [],
-  instances: [{ instance: 'gate-1', version, up_s: 275312 + t, is_this: true }],
+  instances: [{ instance: 'gate-1', version, up_s: 275312 + t, heard_s: null, is_this: true }], shared: null,
   traces: { state: 'off', endpoint: null, exported: 0, failed: 0, dropped: 0, why: null }, errors: [], ...more,
 })
 
@@ -84,6 +84,12 @@ const busy = (t, more = {}) => base(t, {
   ],
 })
 
+/** Three instances, the last of which is late; and what else is with what they share. */
+const sharing = (t, more = {}) => ({
+  instances: ['gate-1', 'gate-2', 'gate-3'].map((instance, at) => ({ instance, version, up_s: 275312 - 4000 * at + t, heard_s: [null, 0.4, 61 + t][at], is_this: at === 0 })),
+  shared: { standing: 'joined', lost_s: null, on_lost: 'hold', share_of: null, blocked: null, unshared: 0, ...more },
+})
+
 export const scenes = {
   fine: t => {
     const it = busy(t, { used: 18, in_hand: 0, next_slot_s: 0, queue: nobody, cells: cells(t, 61, [['crawler', 'batch', 7], ['sync', 'normal', 7], ['dashboard', 'interactive', 4]]), admissions: admissions(5, [0.4, 0.7, 0.6]), limited_beyond: 0 })
@@ -112,6 +118,11 @@ export const scenes = {
   'key refused': t => ({ ...busy(t, { used: 9, next_slot_s: 0, in_hand: 0, queue: nobody, cells: cells(t, 61, [['sync', 'normal', 9]]) }), credentials: [{ credential: 'org', state: 'rejected', age_s: 812, trouble: 'Omni answered 401 to the last three calls' }, { credential: 'reports', state: 'ready', age_s: 90211 }, { credential: 'trial', state: 'stale', age_s: 7300, trouble: 'vault.age: permission denied' }], errors: [error('credential-rejected', 503, 3, { count: 9 })] }),
   'key missing': t => ({ ...scenes.idle(t), ready: false, reasons: [{ reason: 'credential-missing', credential: 'org' }], credentials: [{ credential: 'org', state: 'missing', trouble: 'no secret `org` in vault.age' }] }),
   draining: t => ({ ...busy(t), ready: false, reasons: [{ reason: 'draining' }] }),
+  'sharing, joining': t => ({ ...scenes.idle(t), ready: false, reasons: [{ reason: 'shared-budget' }], shared: sharing(t, { standing: 'joining' }).shared }),
+  'sharing, lost': t => ({ ...busy(t), ...sharing(t, { standing: 'lost', lost_s: 74 + (t % 20) }), ready: false, reasons: [{ reason: 'shared-budget' }] }),
+  'sharing, lost, alone with a share': t => ({ ...busy(t), ...sharing(t, { standing: 'lost', lost_s: 74 + (t % 20), on_lost: 'share', share_of: 3, unshared: 1417 }) }),
+  'sharing, lost, alone': t => ({ ...busy(t), ...sharing(t, { standing: 'lost', lost_s: 74 + (t % 20), on_lost: 'local', unshared: 1 }) }),
+  'sharing, blocked': t => ({ ...busy(t), ...sharing(t, { blocked: { why: 'server', ends_in_s: 61 - (t % 60) } }) }),
   slow: t => ({ ...scenes.fine(t), routes: roads.map(it => ({ ...it, refused: 0, failed: 0, mean_wait_s: 0.2, mean_upstream_s: 38.4 })) }),
   budgets: t => ({
     ...busy(t),
@@ -123,7 +134,7 @@ export const scenes = {
       budget('trial', { credential: 'trial', limit: 5, window_s: 10, span_s: 11, used: 3, profile: 'strict', cells: cells(t, 11, [['dashboard', 'interactive', 3]], 4), admissions: admissions(4, [1, 0, 0]) }),
       budget('uploads', { limit: 20, used: 20, next_slot_s: null, paused: { by: 'omni', ends_in_s: 18 - (t % 18) }, cells: cells(t, 61, [['sync', 'normal', 16], ['omnigate', 'normal', 1], [null, null, 3]], 3), queue: queue([0], [4, 9.3 + (t % 5)], [0]), admissions: admissions(2, [0, 1.6, 0.2]) }),
     ],
-    instances: ['gate-1', 'gate-2', 'gate-3'].map((instance, at) => ({ instance, version, up_s: 275312 - 4000 * at + t, is_this: at === 0 })),
+    ...sharing(t),
     traces: { state: 'failing', endpoint: 'https://collector.example.internal:4318', exported: 90122, failed: 512, dropped: 20481, why: 'connection refused' },
     certificates: [{ listener: '0.0.0.0:6664', expires_in_s: 4860000 }, { listener: '0.0.0.0:6665', expires_in_s: 390000 }, { listener: '10.0.0.4:443', expires_in_s: -7200 }],
   }),

@@ -32,7 +32,10 @@ export const staged = async ({ fact, must, tab, shot, within }) => {
       idle: /^All is quiet/, fine: /^Everything is fine: nobody waits$/, busy: /^12 calls wait, the oldest \d+ s$/, paused: /^Paused by an operator, resumes in \d:\d\d min$/,
       'paused until resumed': /^Paused by an operator, until someone resumes it$/, '429 by Omni': /^Omni said 429: nothing is sent for another [\d.]+ s$/,
       '429, the probe is out': /^Omni said 429: one call asks whether it is over$/, errors: /^Omni answers with 502, 27 times lately$/, 'key refused': /^Omni refuses the key org$/,
-      'key missing': /^There is no value for the key org$/, draining: /^omnigate is shutting down$/, slow: /^Omni is slow: it takes 38 s to answer$/, budgets: /^Omni said 429 for uploads: /,
+      'key missing': /^There is no value for the key org$/, draining: /^omnigate is shutting down$/, slow: /^Omni is slow: it takes 38 s to answer$/,
+      'sharing, joining': /^The shared budget was not reached yet$/, 'sharing, lost': /^The shared budget is lost, for \d+ s$/, 'sharing, lost, alone with a share': /^The shared budget is lost, for \d+ s$/,
+      'sharing, lost, alone': /^The shared budget is lost, for \d+ s$/, 'sharing, blocked': /^The shared budget is on another server: nothing is sent for another [\d.]+ s$/,
+      budgets: /^Omni said 429 for uploads: /,
     })) {
       served.play(scene)
       await within(1000, `"${scene}" says ${said}`, async () => said.test(await page.textContent('h1')), () => page.textContent('h1'))
@@ -243,7 +246,8 @@ export const staged = async ({ fact, must, tab, shot, within }) => {
     ['paused-dark', 'paused', { colorScheme: 'dark' }], ['idle', 'idle', {}], ['phone', 'busy', { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2 }, true],
     ['phone-dark', 'paused', { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, colorScheme: 'dark' }, true], ['wall', 'busy', { viewport: { width: 1920, height: 1080 } }],
     ['wall-4k-dark', 'fine', { viewport: { width: 3840, height: 2160 }, colorScheme: 'dark' }], ['429', '429 by Omni', {}], ['errors', 'errors', {}, true], ['budgets', 'budgets', {}, true], ['crowd', 'crowd', {}, true],
-    ['key-refused', 'key refused', { colorScheme: 'dark' }, true],
+    ['key-refused', 'key refused', { colorScheme: 'dark' }, true], ['shared-lost', 'sharing, lost', {}, true], ['shared-alone', 'sharing, lost, alone with a share', { colorScheme: 'dark' }, true],
+    ['shared-blocked', 'sharing, blocked', { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2 }, true],
   ]) {
     await fact(`picture: ${name}`, async () => {
       served.play(scene)

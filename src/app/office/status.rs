@@ -5,17 +5,17 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::Office;
 use super::wall::rfc3339;
+use super::{Office, fleet};
 use crate::admin::Desk;
 use crate::admin::Status;
 use crate::admin::status::{
     Admissions, BudgetStatus, CacheStatus, CallerStatus, Cell, CertificateStatus, ErrorStatus,
-    InstanceStatus, PauseStatus, QueueStatus, RouteStatus, TracesStatus,
+    PauseStatus, QueueStatus, RouteStatus, TracesStatus,
 };
 use crate::base::{BudgetId, CallerId, Priority, RouteId};
 use crate::config::Config;
-use crate::shape::{BudgetView, CallerView, Held, Profile, SentView};
+use crate::shape::{BudgetView, CallerView, Fleet, Held, Profile, SentView};
 use crate::telemetry::{Admitted, BoardView, ErrorView, ExportState, STEP, STEPS, Tally};
 
 /// What the config names, and since when.
@@ -43,6 +43,7 @@ impl Office {
     pub(super) fn facts(&self) -> Status {
         let now = Instant::now();
         let (board, view) = (self.rooms.telemetry.board.view(now), self.rooms.shaper.view());
+        let fleet = self.rooms.shaper.fleet().map(Fleet::view);
         let up_s = seconds(now - self.rooms.named.began);
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -58,12 +59,8 @@ impl Office {
             routes: self.routes_shown(&board),
             cache: self.cache_shown(&board),
             certificates: self.certificates_shown(),
-            instances: vec![InstanceStatus {
-                instance: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                up_s,
-                is_this: true,
-            }],
+            instances: fleet::instances(fleet.as_ref(), up_s),
+            shared: fleet.as_ref().map(fleet::shared),
             traces: self.rooms.telemetry.traces.state().map_or_else(off, export),
             errors: board.errors.into_iter().map(error).collect(),
         }
@@ -235,6 +232,6 @@ fn export(state: ExportState) -> TracesStatus {
 }
 
 /// Whole milliseconds.
-fn seconds(time: Duration) -> f64 {
+pub(super) fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
 }

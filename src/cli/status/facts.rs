@@ -10,6 +10,8 @@ use crate::cli::status::words::{bytes, clean, count, list, name, number, pause, 
 const MANY_BUDGETS: usize = 3;
 /// A certificate that expires within two weeks is somebody's work.
 const SOON: f64 = 14.0 * 86_400.0;
+/// An instance that was not heard of for so long has missed its time.
+const LATE: f64 = 5.0;
 
 pub(super) fn process(facts: &Value) -> Line {
     let up = span(facts["up_s"].as_f64().unwrap_or_default());
@@ -182,14 +184,26 @@ fn certificates(facts: &Value) -> Vec<Line> {
 }
 
 fn instances(facts: &Value) -> Option<Line> {
-    let instances = list(facts, "instances");
+    let (instances, shared) = (list(facts, "instances"), &facts["shared"]);
     let named = instances.iter().map(|one| {
         let this = if one["is_this"] == true { ", this one" } else { "" };
+        // They are heard of each second, or something is wrong.
+        let late = one["heard_s"].as_f64().filter(|heard| *heard >= LATE);
+        let late = late.map_or(String::new(), |heard| format!(", heard {} ago", span(heard)));
         let up = span(one["up_s"].as_f64().unwrap_or_default());
-        format!("{} ({}, up {up}{this})", text(one, "instance"), text(one, "version"))
+        format!("{} ({}, up {up}{late}{this})", text(one, "instance"), text(one, "version"))
     });
     let named = named.collect::<Vec<_>>().join(", ");
-    (instances.len() > 1).then(|| vec![heading("shared"), (Tone::Plain, named)])
+    if shared.is_null() && instances.len() < 2 {
+        return None;
+    }
+    let mut line = vec![heading("shared"), (Tone::Plain, named)];
+    let unshared = count(shared, "unshared");
+    if unshared > 0 {
+        let said = format!("; {} sends that the others knew nothing of", number(unshared));
+        line.push((Tone::Warn, said));
+    }
+    Some(line)
 }
 
 /// A heading, and a line for errors that are alike.

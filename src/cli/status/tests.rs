@@ -6,8 +6,9 @@ use super::screen::Tone;
 use super::*;
 use crate::admin::Status;
 use crate::admin::status::{
-    BudgetStatus, CacheStatus, CallerStatus, CertificateStatus, ErrorStatus, InstanceStatus,
-    PauseStatus, QueueStatus, ReadinessShown, RouteStatus, TracesStatus,
+    BlockedStatus, BudgetStatus, CacheStatus, CallerStatus, CertificateStatus, ErrorStatus,
+    InstanceStatus, PauseStatus, QueueStatus, ReadinessShown, RouteStatus, SharedStatus,
+    TracesStatus,
 };
 
 const PLAIN: Screen = Screen { width: 80, height: Some(24), colors: false, unicode: true };
@@ -323,6 +324,87 @@ fn a_line_says_that_something_happened_and_not_that_time_passed() {
     assert_eq!(of(&later), paused);
     later.readiness.credentials[1]["state"] = json!("ready");
     assert_ne!(of(&later), paused);
+}
+
+#[test]
+fn a_shared_budget_that_is_lost_or_blocked_is_said_first() {
+    let lost = |on_lost, share_of| SharedStatus {
+        standing: "lost",
+        lost_s: Some(75.0),
+        on_lost,
+        share_of,
+        ..SharedStatus::default()
+    };
+    let joined = SharedStatus { standing: "joined", on_lost: "hold", ..SharedStatus::default() };
+    let block = BlockedStatus { why: "server", ends_in_s: 40.0 };
+    let said = |shared: &SharedStatus, ready: bool| {
+        let mut status = Status { shared: Some(shared.clone()), ..normal() };
+        status.readiness.ready = ready;
+        if !ready {
+            status.readiness.reasons.push(json!({ "reason": "shared-budget" }));
+        }
+        drawn(&status, &PLAIN).remove(0)
+    };
+    let joining = SharedStatus { standing: "joining", on_lost: "hold", ..joined.clone() };
+    for (shared, ready, begins) in [
+        (joined.clone(), true, "serving; 15 calls"),
+        (joining, false, "not ready: the shared budget was not reached yet; 15 calls"),
+        (
+            lost("hold", None),
+            false,
+            "not ready: the shared budget is lost for 75 s: nothing is sent; 15 calls",
+        ),
+        (
+            lost("share", Some(4)),
+            true,
+            "serving; the shared budget is lost for 75 s: it sends its share, 1 of 4; 15",
+        ),
+        (
+            lost("local", None),
+            true,
+            "serving; the shared budget is lost for 75 s: it sends as if it were alone; 15",
+        ),
+        (
+            SharedStatus { blocked: Some(block), ..joined.clone() },
+            true,
+            "serving; the shared budget is on another server: nothing is sent for 40 s more; 15",
+        ),
+        (SharedStatus::default(), false, "not ready: the shared budget is out of reach; 15"),
+    ] {
+        let line = said(&shared, ready);
+        // The first line may be cut where the screen ends.
+        let line = line.trim_end_matches(['…', '>', ' ']);
+        assert!(begins.starts_with(line) || line.starts_with(begins), "{line}\n{begins}");
+        let other = Status { shared: Some(shared.clone()), ..normal() };
+        let changes = state(&facts(&other)) != state(&facts(&normal()));
+        assert_eq!(changes, !shared.standing.is_empty(), "{shared:?}");
+    }
+}
+
+#[test]
+fn those_who_share_are_named_and_who_is_late_is_said_to_be() {
+    let instance = |name: &str, heard_s| InstanceStatus {
+        instance: name.to_owned(),
+        version: "0.1.0".to_owned(),
+        up_s: 200.0,
+        heard_s,
+        is_this: heard_s.is_none(),
+    };
+    let mut status = normal();
+    status.instances = vec![instance("gate-1", None)];
+    let shown = |status: &Status| {
+        let screen = Screen { width: 200, ..PLAIN };
+        drawn(status, &screen).into_iter().find(|line| line.starts_with("shared"))
+    };
+    assert_eq!(shown(&status), None);
+    status.shared =
+        Some(SharedStatus { standing: "joined", unshared: 3, ..SharedStatus::default() });
+    status.instances.extend([instance("gate-2", Some(0.4)), instance("gate\u{1b}-3", Some(61.0))]);
+    assert_eq!(
+        shown(&status).unwrap(),
+        "shared  gate-1 (0.1.0, up 3 m, this one), gate-2 (0.1.0, up 3 m), gate-3 (0.1.0, up 3 m, \
+         heard 61 s ago); 3 sends that the others knew nothing of"
+    );
 }
 
 #[test]

@@ -90,16 +90,26 @@ pub(super) fn pause(paused: &Value) -> String {
 pub(super) fn headline(facts: &Value) -> (String, Tone) {
     let mut parts = Vec::new();
     let mut tone = Tone::Good;
+    let mut unshared = unshared(&facts["shared"]);
     if facts["ready"] == true {
         parts.push("serving".to_owned());
     } else {
-        let reasons: Vec<String> = list(facts, "reasons").iter().map(reason).collect();
+        let reasons = list(facts, "reasons").iter().map(|one| match one["reason"].as_str() {
+            // It is said once, with its time where that is known.
+            Some("shared-budget") => unshared.take().unwrap_or_else(|| reason(one)),
+            _ => reason(one),
+        });
+        let reasons: Vec<String> = reasons.collect();
         parts.push(format!("not ready: {}", reasons.join(", ")));
         tone = Tone::Bad;
     }
     let budgets = list(facts, "budgets");
     for budget in budgets.iter().filter(|one| !one["paused"].is_null()) {
         parts.push(format!("{} is {}", name(budget), pause(&budget["paused"])));
+        tone = if tone == Tone::Bad { tone } else { Tone::Warn };
+    }
+    if let Some(said) = unshared {
+        parts.push(said);
         tone = if tone == Tone::Bad { tone } else { Tone::Warn };
     }
     let queues = || budgets.iter().flat_map(|budget| list(budget, "queue"));
@@ -114,6 +124,33 @@ pub(super) fn headline(facts: &Value) -> (String, Tone) {
     (parts.join("; "), tone)
 }
 
+/// What is wrong with the shared budget, if something is.
+fn unshared(shared: &Value) -> Option<String> {
+    let lost = || format!("the shared budget is lost for {}", span_of(shared, "lost_s"));
+    match (text(shared, "standing").as_str(), text(shared, "on_lost").as_str()) {
+        ("joining", _) => Some("the shared budget was not reached yet".to_owned()),
+        ("lost", "share") => {
+            Some(format!("{}: it sends its share, 1 of {}", lost(), count(shared, "share_of")))
+        }
+        ("lost", "local") => Some(format!("{}: it sends as if it were alone", lost())),
+        ("lost", _) => Some(format!("{}: nothing is sent", lost())),
+        _ => blocked(&shared["blocked"]),
+    }
+}
+
+/// Why the shared budget lets nobody send, where it does not.
+fn blocked(blocked: &Value) -> Option<String> {
+    let ends = span_of(blocked, "ends_in_s");
+    let why = match blocked["why"].as_str()? {
+        "empty" => "was empty",
+        "server" => "is on another server",
+        "clock" => "has a clock that jumped",
+        "loss" => "has lost a part",
+        _ => "is not to be believed",
+    };
+    Some(format!("the shared budget {why}: nothing is sent for {ends} more"))
+}
+
 /// What [`headline`] says but for figures: it changes when something happens.
 pub(super) fn state(facts: &Value) -> String {
     let budgets = list(facts, "budgets").iter().filter(|one| !one["paused"].is_null());
@@ -122,7 +159,9 @@ pub(super) fn state(facts: &Value) -> String {
     let keys = list(facts, "credentials").iter();
     let keys: Vec<String> =
         keys.map(|one| format!("{} {}", text(one, "credential"), text(one, "state"))).collect();
-    format!("{} {} {paused:?} {keys:?}", facts["ready"], facts["reasons"])
+    let shared = &facts["shared"];
+    let shared = (text(shared, "standing"), text(&shared["blocked"], "why"));
+    format!("{} {} {paused:?} {keys:?} {shared:?}", facts["ready"], facts["reasons"])
 }
 
 /// A budget, and its key where each has a ledger of its own.
@@ -136,6 +175,7 @@ pub(super) fn name(budget: &Value) -> String {
 fn reason(reason: &Value) -> String {
     match (text(reason, "reason").as_str(), reason["credential"].as_str()) {
         ("draining", _) => "it is about to end".to_owned(),
+        ("shared-budget", _) => "the shared budget is out of reach".to_owned(),
         ("credential-missing", Some(key)) => format!("the key {} is missing", clean(key)),
         (other, _) => other.to_owned(),
     }

@@ -319,8 +319,10 @@ impl Speaker {
             self.queue.with(|queue| queue.return_unused(unused));
         }
         let base = self.timing.surely(reply.now, received).map_or(received, |at| at.min(received));
-        let life = (self.constants.guard * 4 / 5).max(Duration::from_millis(50));
-        self.queue.with(|queue| queue.hear(received, base, &answer, sent + life));
+        // The store counts a send from its grant; it may begin later by less than the guard.
+        let life = (self.constants.guard * 9 / 10).max(Duration::from_millis(50));
+        let granted = self.timing.not_before(reply.now, received).map_or(sent, |at| at.max(sent));
+        self.queue.with(|queue| queue.hear(received, base, &answer, granted.min(received) + life));
         self.inner.joined();
     }
 

@@ -3,7 +3,6 @@
 //! The script of a call ran between its sending and its answer. The quicker the call, the less there
 //! is to guess.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,11 +10,11 @@ use tokio::time::Instant;
 /// A time of the store's clock, in microseconds since 1970.
 pub(crate) type StoreTime = u64;
 
-/// For so long a sample is better than a slower one that is younger.
-const FRESH: Duration = Duration::from_secs(10);
-
 /// After so long clocks may have drifted apart by more than matters.
 const WORTHLESS: Duration = Duration::from_secs(600);
+
+/// Two clocks drift apart by one part in so many at most, also while they are being set right.
+const DRIFT: u32 = 2_000;
 
 /// So many samples are kept.
 const KEPT: usize = 16;
@@ -31,7 +30,7 @@ pub(crate) struct Sample {
 /// What is known of the store's clock.
 #[derive(Debug, Default)]
 pub(crate) struct Timing {
-    samples: VecDeque<Sample>,
+    samples: Vec<Sample>,
 }
 
 /// Whether a sample agrees with what was known.
@@ -62,9 +61,11 @@ impl Timing {
         if !agrees {
             self.samples.clear();
         }
-        self.samples.push_back(sample);
+        self.samples.push(sample);
         if self.samples.len() > KEPT {
-            self.samples.pop_front();
+            let worst =
+                (0..self.samples.len()).max_by_key(|&at| self.samples[at].error(sample.received));
+            worst.map(|at| self.samples.swap_remove(at));
         }
         if agrees { Agrees::Yes } else { Agrees::No }
     }
@@ -91,17 +92,29 @@ impl Timing {
         Some(later.checked_sub(behind).unwrap_or(now))
     }
 
-    /// The quickest of the latest samples.
+    /// The moment before which the clock surely did not show `time`.
+    pub(crate) fn not_before(&self, time: StoreTime, now: Instant) -> Option<Instant> {
+        let best = self.best(now)?;
+        let ahead = Duration::from_micros(time.saturating_sub(best.store));
+        let behind = Duration::from_micros(best.store.saturating_sub(time));
+        let at = best.sent.checked_add(ahead)?.checked_sub(behind)?;
+        let drift = now.saturating_duration_since(best.received) / DRIFT;
+        at.checked_sub(drift)
+    }
+
+    /// The sample that leaves the least to guess.
     fn best(&self, now: Instant) -> Option<&Sample> {
-        let age = |sample: &Sample| now.saturating_duration_since(sample.received);
-        let fresh = self.samples.iter().filter(|sample| age(sample) <= FRESH);
-        fresh
-            .min_by_key(|sample| sample.received - sample.sent)
-            .or_else(|| self.samples.back().filter(|sample| age(sample) <= WORTHLESS))
+        let known = self.samples.iter().filter(|one| now - one.received.min(now) <= WORTHLESS);
+        known.min_by_key(|sample| sample.error(now))
     }
 }
 
 impl Sample {
+    /// How far off it may be.
+    fn error(&self, now: Instant) -> Duration {
+        self.received - self.sent + now.saturating_duration_since(self.received) / DRIFT
+    }
+
     /// Whether both can be readings of one clock that goes as ours does.
     fn agrees(&self, later: &Self, tolerance: Duration) -> bool {
         // Between the two scripts passed at least this, and at most that.
@@ -147,6 +160,9 @@ mod tests {
         // Never too early, and no later than a call takes.
         let surely = timing.surely(12_000_000, start + 2_100 * MS).unwrap();
         assert_eq!(surely, start + 5_001 * MS);
+        // A call is never older than its sending, and no younger than it may be.
+        let not_before = timing.not_before(12_000_000, start + 2_100 * MS).unwrap();
+        assert!(not_before <= start + 5_000 * MS && not_before >= start + 4_998 * MS);
         assert_eq!(timing.store_at(start + 700_000 * MS), None);
     }
 

@@ -811,14 +811,25 @@ local function opens(gauge, limit, count, later)
   return (later[nth - gauge.used + 1] or now) + gauge.span
 end
 
+-- When the ledger has room, for all and for those who leave the reserve; computed once between two sends.
+local function openings(gauge)
+  if gauge.opened ~= gauge.changes then
+    local open = opens(gauge, gauge.limit, gauge.count, gauge.extra)
+    gauge.open, gauge.low_open, gauge.opened = open, open, gauge.changes
+    if gauge.reserve > 0 then
+      gauge.low_open = opens(gauge, gauge.limit - gauge.reserve, gauge.count, gauge.extra)
+    end
+  end
+  return gauge.open, gauge.low_open
+end
+
 -- When the next one may go; computed once between two sends.
 local function compute_ready(gauge, is_low)
   local at = gauge.at
   if gauge.held > at then at = gauge.held end
   if gauge.paused > at then at = gauge.paused end
-  local open = opens(gauge, gauge.limit, gauge.count, gauge.extra)
-  local slot = open
-  if is_low then slot = opens(gauge, gauge.limit - gauge.reserve, gauge.count, gauge.extra) end
+  local open, slot = openings(gauge)
+  if not is_low then slot = open end
   if slot > at then at = slot end
   local pace = gauge.pace
   if not pace then return at end
@@ -855,12 +866,9 @@ local function foresee(gauge, at, is_low)
   local pace = gauge.pace
   is_low = is_low and gauge.reserve > 0
   if pace then
-    local open = opens(gauge, gauge.limit, gauge.count, gauge.extra)
+    local open, low_open = openings(gauge)
     if open > gauge.at and open <= at then restart(gauge, pace, open) end
-    if gauge.reserve > 0 then
-      open = opens(gauge, gauge.limit - gauge.reserve, gauge.count, gauge.extra)
-      if open > gauge.at and open <= at then restart_low(gauge, pace, open) end
-    end
+    if low_open > gauge.at and low_open <= at then restart_low(gauge, pace, low_open) end
   end
   if gauge.pause == CLOSED then
     gauge.pause, gauge.paused = PROBING, at + PATIENCE
@@ -970,30 +978,47 @@ local function count_head(lane, class, k, by)
   if k == mine then own_left = own_left + by end
 end
 
-local function enter(rows, k)
-  local one, cursor, row = recs[k], nil, nil
-  for p = HEADS, #one, STRIDE do
-    local class, who, code = one[p + 1], one[p + 2], one[p + 4]
-    if not cursor or row.who ~= who or row.class ~= class then
-      row = rows[class][who]
-      if not row then
-        row = { who = who, class = class, turn = state.turns[class][who], left = 0, real = 0,
-          first = one[p + 3] }
-        rows[class][who] = row
-        local ring = rings[class]
-        ring[#ring + 1] = row
-      end
-      if one[p + 3] < row.first then row.first = one[p + 3] end
-      cursor = { k = k, p = p, last = p }
-      row[#row + 1] = cursor
-    end
-    cursor.last = p
-    row.left, row.real = row.left + 1, row.real + 1
-    local lane = lanes[code] or decode_lane(code)
-    count_head(lane, class, k, 1)
-    waiting[class] = waiting[class] + 1
-    if k ~= mine then lane.waiting[class] = lane.waiting[class] + 1 end
+local function row_of(rows, class, who)
+  local row = rows[class][who]
+  if not row then
+    row = { who = who, class = class, turn = state.turns[class][who], left = 0, real = 0, first = NEVER }
+    local ring = rings[class]
+    rows[class][who], ring[#ring + 1] = row, row
   end
+  return row
+end
+
+-- So many heads of one row, one instance and one lane.
+local function count_run(row, lane, k, n)
+  local class = row.class
+  row.left, row.real = row.left + n, row.real + n
+  count_head(lane, class, k, n)
+  waiting[class] = waiting[class] + n
+  if k ~= mine then lane.waiting[class] = lane.waiting[class] + n end
+end
+
+local function enter(rows, k)
+  local one, n = recs[k], 0
+  local class, who, code, row, lane, cursor
+  for p = HEADS, #one, STRIDE do
+    local its_class, its_who, its_code = one[p + 1], one[p + 2], one[p + 4]
+    local is_other = its_who ~= who or its_class ~= class
+    if n > 0 and (is_other or its_code ~= code) then
+      count_run(row, lane, k, n)
+      n = 0
+    end
+    if its_code ~= code then
+      code, lane = its_code, lanes[its_code] or decode_lane(its_code)
+    end
+    if is_other then
+      class, who, row = its_class, its_who, row_of(rows, its_class, its_who)
+      cursor = { k = k, p = p, last = p, at = one[p + 3], lane = lane }
+      row[#row + 1] = cursor
+      if cursor.at < row.first then row.first = cursor.at end
+    end
+    n, cursor.last = n + 1, p
+  end
+  if n > 0 then count_run(row, lane, k, n) end
 end
 
 -- Who has no turn yet comes after all who have one.
@@ -1009,6 +1034,12 @@ local function next_turn()
   return state.turn
 end
 
+-- Cursors stand in the order in which their first heads came.
+local function cursors_first(a, b)
+  if a.at ~= b.at then return a.at < b.at end
+  return ids[a.k] < ids[b.k]
+end
+
 local function form_line()
   local rows = { {}, {}, {} }
   for k = 1, #ids do
@@ -1017,7 +1048,11 @@ local function form_line()
   for class = 1, 3 do
     local ring = rings[class]
     if #ring > 1 then table.sort(ring, turns_first) end
-    for r = 1, #ring do ring[r].turn = ring[r].turn or next_turn() end
+    for r = 1, #ring do
+      local row = ring[r]
+      row.turn = row.turn or next_turn()
+      if #row > 1 then table.sort(row, cursors_first) end
+    end
     if queued[class] == 0 then state.passed[class] = 0 end
   end
   return rows
@@ -1046,10 +1081,13 @@ local function first_of(cursor, at)
 end
 
 local function first_of_row(row, at)
+  local first = row[1]
+  if first and lane_at(first.lane, row.class > 1) <= at then return first, first.p end
+  -- It has to wait for something that others need not wait for.
   local best, best_p, arrived
   for n = 1, #row do
     local cursor = row[n]
-    local p = cursor.p <= cursor.last and first_of(cursor, at)
+    local p = first_of(cursor, at)
     if p then
       local came = recs[cursor.k][p + 3]
       if not best or came < arrived or (came == arrived and ids[cursor.k] < ids[best.k]) then
@@ -1105,14 +1143,31 @@ local function pass_over(counts, class, queue)
   end
 end
 
+-- Puts a cursor where its next head belongs, or away if it has none.
+local function advance(row, cursor)
+  local n = 1
+  while row[n] ~= cursor do n = n + 1 end
+  local p = cursor.p
+  repeat p = p + STRIDE until not (cursor.taken and cursor.taken[p])
+  cursor.p = p
+  local one = recs[cursor.k]
+  if p > cursor.last then
+    table.remove(row, n)
+    return
+  end
+  cursor.at, cursor.lane = one[p + 3], lanes[one[p + 4]]
+  while row[n + 1] and cursors_first(row[n + 1], cursor) do
+    row[n], row[n + 1], n = row[n + 1], cursor, n + 1
+  end
+end
+
 -- Takes a head out of the walk.
 local function leave(row, r, cursor, p)
   local class = row.class
   count_head(lanes[recs[cursor.k][p + 4]], class, cursor.k, -1)
   row.left = row.left - 1
   if p == cursor.p then
-    cursor.p = p + STRIDE
-    while cursor.taken and cursor.taken[cursor.p] do cursor.p = cursor.p + STRIDE end
+    advance(row, cursor)
   else
     cursor.taken = cursor.taken or {}
     cursor.taken[p] = true
@@ -1132,7 +1187,7 @@ local function send_away(k)
     local ring = rings[class]
     for r = #ring, 1, -1 do
       local row = ring[r]
-      for n = 1, #row do
+      for n = #row, 1, -1 do
         local cursor = row[n]
         if cursor.k == k then
           for p = cursor.p, cursor.last, STRIDE do
@@ -1142,7 +1197,7 @@ local function send_away(k)
               waiting[class] = waiting[class] - 1
             end
           end
-          cursor.p = cursor.last + STRIDE
+          table.remove(row, n)
         end
       end
       if row.left == 0 then table.remove(ring, r) end

@@ -1,9 +1,10 @@
 //! What is not counted as it happens, but read off the rooms when somebody asks.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -33,6 +34,19 @@ pub struct Gauges {
     pub cache_bytes: u64,
     /// How many answers are kept.
     pub cache_entries: u64,
+    /// How it stands with those that share the budgets; `None` where nobody does.
+    pub shared: Option<SharedGauges>,
+}
+
+/// How it stands with those that share the budgets.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedGauges {
+    /// Whether what they share them through answers.
+    pub up: bool,
+    /// How many they are, this one among them, as far as is known.
+    pub instances: usize,
+    /// Sends since the start that the others knew nothing of.
+    pub unshared: u64,
 }
 
 /// How one budget stands.
@@ -71,6 +85,9 @@ pub(super) struct GaugeSeries {
     connections: Gauge,
     cache_bytes: Gauge,
     cache_entries: Gauge,
+    shared_up: Family<[(&'static str, &'static str); 0], Gauge>,
+    instances: Family<[(&'static str, &'static str); 0], Gauge>,
+    unshared: Family<[(&'static str, &'static str); 0], Counter>,
 }
 
 impl GaugeSeries {
@@ -118,6 +135,21 @@ impl GaugeSeries {
             "omnigate_cache_entries",
             "Things that are kept: answers, and what leads to them",
             self.cache_entries.clone(),
+        );
+        r.register(
+            "omnigate_shared_budget_up",
+            "1 while what the budgets are shared through answers; not there where they are not shared",
+            self.shared_up.clone(),
+        );
+        r.register(
+            "omnigate_instances",
+            "Instances that share the budgets, as far as this one knows",
+            self.instances.clone(),
+        );
+        r.register(
+            "omnigate_unshared_sends",
+            "Sends while the shared budget was lost, of which the others knew nothing",
+            self.unshared.clone(),
         );
     }
 
@@ -172,5 +204,11 @@ impl GaugeSeries {
         self.connections.set(count(gauges.connections));
         self.cache_bytes.set(whole(gauges.cache_bytes));
         self.cache_entries.set(whole(gauges.cache_entries));
+        if let Some(shared) = &gauges.shared {
+            self.shared_up.get_or_create(&[]).set(i64::from(shared.up));
+            self.instances.get_or_create(&[]).set(count(shared.instances));
+            // Counted elsewhere; it only grows there too.
+            self.unshared.get_or_create(&[]).inner().store(shared.unshared, Relaxed);
+        }
     }
 }

@@ -36,7 +36,7 @@ use crate::telemetry::labels::{
 use crate::telemetry::series::{BudgetSeries, CacheSeries, RouteSeries, Series};
 
 use gauges::GaugeSeries;
-pub use gauges::{BudgetGauges, Gauges};
+pub use gauges::{BudgetGauges, Gauges, SharedGauges};
 pub use text::Exposition;
 
 /// Seconds. A queue of minutes is normal here, so the buckets reach far.
@@ -285,6 +285,7 @@ mod tests {
             connections: 2,
             cache_bytes: 70_000,
             cache_entries: 3,
+            shared: Some(SharedGauges { up: true, instances: 3, unshared: 17 }),
         };
         let text = metrics.render(&gauges, Exposition::Classic);
         for line in [
@@ -315,6 +316,9 @@ mod tests {
             "omnigate_cache_saved_requests_total 1",
             "omnigate_cache_bytes 70000",
             "omnigate_cache_entries 3",
+            "omnigate_shared_budget_up{} 1",
+            "omnigate_instances{} 3",
+            "omnigate_unshared_sends_total{} 17",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
@@ -322,6 +326,15 @@ mod tests {
         assert!(!text.contains("omnigate_credential_age_seconds{credential=\"gone\"}"), "{text}");
         let count = "http_server_request_duration_seconds_count{route=\"lists\",method=\"GET\",status=\"200\"} 1";
         assert!(text.contains(count), "{text}");
+    }
+
+    #[test]
+    fn who_shares_nothing_says_nothing_of_a_shared_budget() {
+        let text = Metrics::new().render(&Gauges::default(), Exposition::Classic);
+        for name in ["shared_budget_up", "instances", "unshared_sends_total"] {
+            let name = format!("omnigate_{name}");
+            assert!(!text.lines().any(|line| line.starts_with(&name)), "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod caller;
 mod collector;
 mod road;
+mod store;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use caller::{Answer, Caller, ask, get, post};
 pub(crate) use collector::{Collector, said};
 pub(crate) use road::{Dice, Road};
+pub(crate) use store::{Store, Way};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -67,6 +69,8 @@ pub(crate) struct Plan {
     pub(crate) collector: Option<Dial>,
     /// Callers besides those of the config file.
     pub(crate) callers: Vec<CallerSettings>,
+    /// The Omni of another house, in place of one of its own.
+    pub(crate) omni: Option<FakeOmni>,
     /// The other gateways that keep answers.
     pub(crate) others: Option<Arc<dyn Others>>,
 }
@@ -85,6 +89,7 @@ impl Default for Plan {
             way: None,
             collector: None,
             callers: Vec::new(),
+            omni: None,
             others: None,
         }
     }
@@ -172,7 +177,8 @@ impl Plan {
             others: self.others,
             store: None,
         };
-        House::open(folder, config, FakeOmni::new(fake), transit, seed, ways).await
+        let omni = self.omni.unwrap_or_else(|| FakeOmni::new(fake));
+        House::open(folder, config, omni, transit, seed, ways).await
     }
 }
 
