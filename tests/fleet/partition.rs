@@ -59,9 +59,7 @@ async fn who_shares(size: Size) {
     let fleet = cut_off("share", Way::Cut, size).await;
     fleet.seen().at_most(LIMIT + ISOLATED * LIMIT / INSTANCES, "shared");
     for (number, seat) in fleet.seats.iter().enumerate() {
-        let said = seat.said();
-        let warned = said.lines().filter(|line| line.contains("\"WARN\""));
-        figure(format!("instance {number} warned: {}", warned.collect::<Vec<_>>().join(" | ")));
+        figure(format!("instance {number} complained: {:?}", seat.complaints()));
         let metrics = Request::get("/metrics").header("host", "127.0.0.1").body(Full::default());
         let answer = call(seat.admin(), metrics.unwrap()).await;
         let page = String::from_utf8_lossy(&answer.body).into_owned();

@@ -147,6 +147,7 @@ async fn strike(harm: Harm, on_lost: &'static str, size: Size) {
         silence.as_millis(),
         at.map_or("never".to_owned(), |at| format!("{} ms", (at - mended).as_millis())),
     ));
+    figure(format!("{what}: the first complained: {:?}", fleet.seats[0].complaints()));
     match on_lost {
         // It says so, and no more than all of them on their own.
         "local" => seen.at_most(LIMIT * (INSTANCES + 1), &what),

@@ -7,6 +7,7 @@ mod redis;
 mod relay;
 mod seen;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::Permissions;
 use std::net::SocketAddr;
@@ -281,6 +282,20 @@ impl Seat {
     /// All that it has said since its last start.
     pub(crate) fn said(&self) -> String {
         self.gateway.as_ref().map(Gateway::said).unwrap_or_default()
+    }
+
+    /// How often it has warned or complained of what, since its last start.
+    pub(crate) fn complaints(&self) -> BTreeMap<String, usize> {
+        let mut all = BTreeMap::new();
+        for line in self.said().lines() {
+            let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+            let level = event["level"].as_str().unwrap_or_default();
+            if ["warn", "error"].contains(&level.to_ascii_lowercase().as_str()) {
+                let message = event["message"].as_str().unwrap_or_default();
+                *all.entry(message.to_owned()).or_default() += 1;
+            }
+        }
+        all
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
