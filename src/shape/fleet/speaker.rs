@@ -234,8 +234,7 @@ impl Speaker {
         }
         self.again = None;
         self.number += 1;
-        let is_new = self.known_since.is_none_or(|since| now < since + NEWCOMER);
-        let expect = self.timing.store_at_script(now).filter(|_| !is_new);
+        let expect = self.timing.store_at_script(now).filter(|_| !self.is_newcomer(now));
         let said = match expect {
             Some(_) => self.queue.with(|queue| queue.say(now)),
             None => Said::default(),
@@ -269,6 +268,10 @@ impl Speaker {
         };
         let request = wire::request(&envelope, &said, &self.timing, now);
         Call { said, news, request, known: expect.is_some(), stepped: self.stepped }
+    }
+
+    fn is_newcomer(&self, now: Instant) -> bool {
+        self.known_since.is_none_or(|since| now < since + NEWCOMER)
     }
 
     fn tolerance(&self) -> Duration {
@@ -379,6 +382,8 @@ impl Speaker {
                 let meters: Vec<usize> = meters.iter().filter_map(named).collect();
                 self.queue.with(|queue| queue.hear_pause(now, &meters, left));
             }
+            // Who does not know the clock itself cannot tell whether it was set.
+            Some(Push::Call) if self.is_newcomer(now) => {}
             Some(Push::Call) => self.again = Some(now),
             Some(Push::Pause { .. }) | None => {}
         }
