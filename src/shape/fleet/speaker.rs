@@ -42,6 +42,9 @@ const NEWCOMER: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// After a call that was much slower or quicker than thought.
+const ANOTHER_TRY: Duration = Duration::from_millis(20);
+
 /// The suspension of a machine is no step of a clock, if it is longer than this.
 const SUSPENDED: Duration = Duration::from_millis(20);
 
@@ -308,7 +311,7 @@ impl Speaker {
         match reply.status {
             Status::Taken => {}
             // A slow call; the next one is quicker, or finds out that it is the clock.
-            Status::Mismatch => self.again = Some(received + Duration::from_millis(10)),
+            Status::Mismatch => self.again = Some(received + ANOTHER_TRY),
             Status::Newcomer => {
                 self.again = self.known_since.map(|since| since + NEWCOMER);
                 return;
@@ -317,6 +320,10 @@ impl Speaker {
         }
         self.failing = None;
         let mut answer = reply.answer;
+        if reply.status == Status::Mismatch {
+            // It may want to be asked at once, again and again.
+            answer.look = None;
+        }
         if self.stepped {
             // They were granted by a clock that nobody knows.
             let unused: Vec<_> = answer.grants.drain(..).map(|grant| grant.id).collect();
