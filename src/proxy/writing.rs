@@ -132,11 +132,17 @@ impl Leaves {
 
     /// Once more after a while, in a task of its own: upstream may be at it still.
     fn stale_late(&self) {
-        let leaves = self.clone();
+        let (cache, write, touched) = (self.cache.clone(), self.write, self.touched.clone());
+        // They lead to the budgets, and whoever holds those keeps the state folder.
+        let others = Arc::downgrade(&self.others);
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 sleep(LATE).await;
-                leaves.stale().await;
+                cache.generations().apply(&write);
+                let heard = others.upgrade().map(|others| others.tell(&touched));
+                if let Some(heard) = heard {
+                    heard.await;
+                }
             });
         }
     }

@@ -221,7 +221,12 @@ impl Inner {
     /// Who has been heard of lately. Looking at it has it fetched anew for a while.
     pub(super) fn table(&self, now: Instant) -> Vec<InstanceView> {
         let mut state = self.state();
-        state.watched = Some(now);
-        if state.joined { state.table.clone() } else { Vec::new() }
+        let first = state.watched.replace(now).is_none_or(|at| at + WATCHED < now);
+        let table = if state.joined { state.table.clone() } else { Vec::new() };
+        drop(state);
+        if first {
+            self.bell.notify_one();
+        }
+        table
     }
 }

@@ -19,8 +19,8 @@ use crate::shape::place::Shared;
 /// An instance that has nothing to say is heard of so often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// The same where the store cannot tell it anything by itself.
-const DEAF: Duration = Duration::from_secs(1);
+/// The same where the store cannot tell it anything by itself, or somebody looks at the instances.
+const OFTEN: Duration = Duration::from_secs(1);
 
 /// The same while what others tell is asked for: kept answers are served.
 const QUICK: Duration = Duration::from_millis(400);
@@ -199,10 +199,11 @@ impl Speaker {
         loop {
             let look = self.queue.with(|queue| queue.fleet.as_ref().and_then(|fleet| fleet.look()));
             let told = self.inner.tells_end();
-            let beat = match (self.inner.is_asked(), *hears) {
-                (true, _) => QUICK,
-                (false, false) => DEAF,
-                (false, true) => HEARTBEAT,
+            let watched = self.inner.wants_table(Instant::now());
+            let beat = match () {
+                () if self.inner.is_asked() => QUICK,
+                () if watched || !*hears => OFTEN,
+                () => HEARTBEAT,
             };
             let beat = self.called + beat;
             let call_at = look.into_iter().chain(self.again).fold(beat, Instant::min);
