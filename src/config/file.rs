@@ -59,8 +59,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) budgets: Named<Budget>,
     /// What several instances share their budgets through; by default each has them for itself.
-    #[serde(default)]
-    pub(super) shared: Shared,
+    pub(super) shared: Option<At<Shared>>,
     /// How much is kept, over all routes.
     #[serde(default)]
     pub(super) cache: Cache,

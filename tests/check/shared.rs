@@ -115,6 +115,7 @@ fn what_does_not_fit_together_is_told() {
         ),
         (format!("{redis}on_lost = \"share\""), "needs `instances`"),
         (format!("{redis}on_lost = \"share\"\ninstances = 61"), "at most 60"),
+        ("backend = \"redys\"\nurl = \"redis://localhost\"".to_owned(), "did you mean `redis`?"),
         (format!("{redis}instances = 0"), "must be at least 1"),
         (format!("{tls}tls_roots = \"missing.pem\""), "`tls_roots`: cannot read certificates"),
         (format!("{redis}password = {{ provider = \"b\", name = \"A\" }}"), "no provider `b`"),

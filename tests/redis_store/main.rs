@@ -347,6 +347,45 @@ async fn a_user_with_the_rights_that_are_told_is_enough_over_tcp_in_a_database_o
 }
 
 #[tokio::test]
+async fn those_rights_are_enough_for_the_script_that_is_shipped() {
+    let server = Server::start(&[]);
+    let_in(&server, RIGHTS);
+    let store = RedisStore::new(&as_user(server.at_socket()), OMNI, Some(known(SECRET))).unwrap();
+    let mut connection = store.connect("aa").await.unwrap();
+    let id = connection.identity.clone();
+    let time = redis::cmd("TIME").query::<(u64, u64)>(&mut server.operator()).unwrap();
+    let now = time.0 * 1_000_000 + time.1;
+    let mut granted = false;
+    // Whatever a call can bring: a head, a send of before, a refusal, a stop, news, and an id back.
+    for n in 1..=3 {
+        let request = serde_json::json!({
+            "i": "aa", "n": n, "id": id, "expect": if n > 1 { Some(now) } else { None },
+            "tol": 60_000_000, "turn": 1_000_000, "live": 2_000_000, "stepped": false,
+            "trust": true, "deaf": false, "info": "{}",
+            "meters": [{ "name": "omni", "limit": 60, "span": 61_000_000, "window": 60_000_000,
+                "reserve": 0, "pace": null, "strict": null }],
+            "heads": [{ "t": 7, "c": 0, "who": "ada", "at": now, "ways": [[0]] }],
+            "returns": if n == 3 { vec!["aa:2:1"] } else { vec![] },
+            "sent": if n == 1 { serde_json::json!([["aa:0:1", now, [0]]]) } else { serde_json::json!([]) },
+            "reports": if n == 3 {
+                serde_json::json!([{ "k": "limited", "m": [0], "g": 1, "retry": -1, "jitter": 0.5 }])
+            } else {
+                serde_json::json!([])
+            },
+            "stops": if n == 3 { serde_json::json!([{ "b": "*", "until": -1 }]) } else { serde_json::json!([]) },
+            "news": ["one"], "applied": 0, "table": true,
+        });
+        let reply = connection.script.run(&["omni".to_owned()], &request.to_string()).await;
+        let reply = reply.unwrap_or_else(|error| panic!("call {n}: {error}"));
+        let reply: serde_json::Value = serde_json::from_str(&reply).unwrap();
+        assert_eq!(reply["status"], if n == 1 { "newcomer" } else { "ok" }, "{reply}");
+        granted |= reply["grants"].as_array().is_some_and(|grants| !grants.is_empty());
+    }
+    assert!(granted);
+    assert!(push(&mut connection).await.unwrap().contains("\"news\""));
+}
+
+#[tokio::test]
 async fn a_right_that_is_missing_is_named() {
     let server = Server::start(&[]);
     for (without, told) in [

@@ -136,4 +136,36 @@ fn a_question_is_asked_with_the_password_of_the_store() {
     let said = text(&home.output(&["check", "--online"]).stdout);
     assert!(said.contains("does not let us in") && !said.contains("zqsecret"), "{said}");
     assert!(said.contains("0 requests were sent"), "{said}");
+    // Then it is Omni that cannot be reached.
+    home.secret("redis", SECRET);
+    let said = text(&home.output(&["check", "--online"]).stdout);
+    assert!(said.contains("org: could not be asked about") && !said.contains("store"), "{said}");
+}
+
+#[test]
+fn a_gateway_joins_the_others_at_its_store() {
+    let server = Server::start(&["--requirepass", SECRET]);
+    let home = Home::new(&format!("url = \"{}\"\npassword = \"redis\"", server.url()));
+    home.secret("redis", SECRET);
+    let mut command = home.command(&["serve"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let operator = redis::Client::open(format!("{}?pass={SECRET}", server.url())).unwrap();
+    let mut operator = operator.get_connection().unwrap();
+    let mut seen = 0;
+    // Half a minute at most.
+    for _ in 0..3_000 {
+        let keys: Vec<String> =
+            redis::cmd("KEYS").arg("omnigate:1:*:instances").query(&mut operator).unwrap();
+        for key in &keys {
+            seen = redis::cmd("HLEN").arg(key).query(&mut operator).unwrap();
+        }
+        if seen > 0 || child.try_wait().unwrap().is_some() {
+            break;
+        }
+        #[expect(clippy::disallowed_methods, reason = "a look at another process, not a wait")]
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(seen, 1);
 }

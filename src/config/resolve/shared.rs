@@ -30,7 +30,9 @@ pub(super) fn resolve(
     around: &Surroundings<'_>,
     notes: &mut Notes,
 ) -> Option<Sharing> {
-    let said = &file.shared;
+    let Some(At { value: said, span }) = &file.shared else { return Some(Sharing::Own) };
+    // What is missing may stand there and be of a wrong type, which the walk over the tree has said.
+    let slip = notes.problems.any_in(&(span.start..end(said).max(span.end)));
     // What stands there must be right, also where it is switched off.
     let url = said.url.as_ref().map(|said| url(said, notes));
     let password = said.password.as_ref().map(|secret| {
@@ -41,12 +43,12 @@ pub(super) fn resolve(
         secrets::is_there(&source, &owner, notes).then_some(source)
     });
     let username = said.username.as_ref().map(|said| username(said, notes));
-    let on_lost = on_lost(said, budgets, notes);
+    let on_lost = on_lost(said, budgets, slip, notes);
     match said.backend.as_ref().map(|backend| backend.value) {
         Some(Store::Redis) => {}
         Some(Store::None) => return Some(Sharing::Own),
         None => {
-            if let Some(url) = &said.url {
+            if let (Some(url), false) = (&said.url, slip) {
                 notes
                     .problems
                     .at(&url.span, "[shared] has a `url`, but no `backend`")
@@ -57,13 +59,13 @@ pub(super) fn resolve(
         }
     }
     let at = said.backend.as_ref().map(|backend| &backend.span);
-    if let (None, Some(span)) = (&said.url, at) {
+    if let (None, Some(span), false) = (&said.url, at, slip) {
         notes
             .problems
             .at(span, "backend \"redis\" needs a `url`: the server")
             .help("add url = \"rediss://redis.internal:6379/0\"");
     }
-    let place = place(said, url??, username, around, notes);
+    let place = place(said, url??, username, slip, around, notes);
     let password = match password {
         None => None,
         Some(password) => Some(password?),
@@ -77,6 +79,17 @@ pub(super) fn resolve(
         on_lost: on_lost?,
         trust_empty: empty == Some(Empty::Trust),
     })))
+}
+
+/// Where the last key stands that could be read.
+fn end(said: &Shared) -> usize {
+    fn of<T>(said: &Option<At<T>>) -> usize {
+        said.as_ref().map_or(0, |said| said.span.end)
+    }
+    let Shared { backend, url, username, password, tls_roots, on_lost, instances, cold_start } =
+        said;
+    let names = of(username).max(of(password)).max(of(tls_roots)).max(of(url));
+    names.max(of(backend)).max(of(on_lost)).max(of(instances)).max(of(cold_start))
 }
 
 fn url(said: &At<String>, notes: &mut Notes) -> Option<StoreUrl> {
@@ -123,6 +136,7 @@ fn place(
     said: &Shared,
     url: StoreUrl,
     username: Option<Option<String>>,
+    slip: bool,
     around: &Surroundings<'_>,
     notes: &mut Notes,
 ) -> Option<RedisPlace> {
@@ -138,10 +152,12 @@ fn place(
     };
     let named = said.username.as_ref().or(said.url.as_ref());
     if let (Some(_), None, Some(named)) = (&username, &said.password, named) {
-        notes
-            .problems
-            .at(&named.span, "a user logs in with a password, and there is no `password`")
-            .help("add password = \"NAME\", the name of a secret in [vault]");
+        if !slip {
+            notes
+                .problems
+                .at(&named.span, "a user logs in with a password, and there is no `password`")
+                .help("add password = \"NAME\", the name of a secret in [vault]");
+        }
         return None;
     }
     let speaks_tls = matches!(way, Way::Tcp { tls: true, .. });
@@ -168,7 +184,12 @@ fn place(
 }
 
 /// What is done while the store is lost; `None` after a mistake was noted.
-fn on_lost(said: &Shared, budgets: Option<&[BudgetSettings]>, notes: &mut Notes) -> Option<OnLost> {
+fn on_lost(
+    said: &Shared,
+    budgets: Option<&[BudgetSettings]>,
+    slip: bool,
+    notes: &mut Notes,
+) -> Option<OnLost> {
     let smallest = budgets?.iter().map(|budget| budget.limit).min()?;
     let instances = match &said.instances {
         None => None,
@@ -187,11 +208,12 @@ fn on_lost(said: &Shared, budgets: Option<&[BudgetSettings]>, notes: &mut Notes)
         Some(Lost::Local) => Some(OnLost::Local),
         Some(Lost::Share) => {
             let (Some(instances), Some(at)) = (instances, &said.instances) else {
-                let span = lost.map(|lost| lost.span.clone()).unwrap_or_default();
-                notes
-                    .problems
-                    .at(&span, "on_lost \"share\" needs `instances`: how many share a budget")
-                    .help("add instances = 3, and never run more");
+                if let (Some(lost), false) = (lost, slip) {
+                    notes
+                        .problems
+                        .at(&lost.span, "on_lost \"share\" needs `instances`: how many there are")
+                        .help("add instances = 3, and never run more");
+                }
                 return None;
             };
             if instances > smallest {
@@ -235,7 +257,8 @@ pub(super) fn warn_of_own_budgets(
 ) {
     const HELP: &str = "share them: [shared] with backend = \"redis\" and its `url`; or, where there is only ever one:\n\
          [shared]\ninstances = 1";
-    let instances = file.shared.instances.as_ref();
+    let shared = file.shared.as_ref().map(|shared| &shared.value);
+    let instances = shared.and_then(|shared| shared.instances.as_ref());
     if let Some(said) = instances {
         if said.value > 1 {
             let message = format!(

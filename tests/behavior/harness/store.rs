@@ -21,8 +21,11 @@ const BEGAN: u64 = 1_750_000_000_000_000;
 pub(crate) struct Store {
     engine: Engine,
     began: Instant,
-    listeners: Mutex<Vec<(String, Arc<Way>, mpsc::Sender<String>)>>,
+    listeners: Mutex<Vec<Listener>>,
 }
+
+/// One that hears what the store tells, where its way lets it.
+type Listener = (String, Arc<Way>, mpsc::Sender<String>);
 
 /// How it stands between one instance and the store.
 #[derive(Debug, Default)]
