@@ -11,6 +11,10 @@ use crate::harness::{Fleet, GUARD, LIMIT, SPAN, WINDOW, figure};
 /// An arrival that is so near to a stall that is so long is seen at no certain time.
 const NEAR: Duration = Duration::from_millis(20);
 
+/// An inversion that is so long is shown, and how many of them.
+const LONG: Duration = Duration::from_millis(50);
+const SHOWN: usize = 20;
+
 /// One send that arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrived {
@@ -137,17 +141,27 @@ impl Seen {
         let seats = all.iter().map(|(_, call)| call.seat + 1).max().unwrap_or(0);
         // For each instance, the earliest of its calls that arrived later than the one looked at.
         let mut earliest: Vec<Option<Instant>> = vec![None; seats];
-        let mut by = Vec::new();
+        let (mut by, mut shown) = (Vec::new(), 0);
         for (at, call) in all.into_iter().rev() {
             if !known(at) || !known(call.sent) {
                 continue;
             }
             let others = earliest.iter().enumerate().filter(|(seat, _)| *seat != call.seat);
-            let overtaken = others.filter_map(|(_, sent)| *sent).min();
-            by.push(
-                overtaken
-                    .map_or(0.0, |sent| call.sent.saturating_duration_since(sent).as_secs_f64()),
-            );
+            let overtaken = others.filter_map(|(seat, sent)| Some(((*sent)?, seat))).min();
+            let late = overtaken
+                .map_or(Duration::ZERO, |(sent, _)| call.sent.saturating_duration_since(sent));
+            if let Some((_, seat)) = overtaken.filter(|_| late > LONG && shown < SHOWN) {
+                shown += 1;
+                figure(format!(
+                    "{:.1} s after the start, instance {} overtook {seat} by {} ms; silence before \
+                     that of {} ms",
+                    (at - from).as_secs_f64(),
+                    call.seat,
+                    late.as_millis(),
+                    self.longest_silence(at - SPAN / 4, at).as_millis()
+                ));
+            }
+            by.push(late.as_secs_f64());
             let own = &mut earliest[call.seat];
             *own = Some(own.map_or(call.sent, |sent| sent.min(call.sent)));
         }
