@@ -22,14 +22,14 @@ use crate::admin::{Admin, Desk, Place, Reason, Role, Rules};
 use crate::base::{Body, Peer};
 use crate::cache::Cache;
 use crate::caller::{CallerSettings, Callers};
-use crate::config::Config;
+use crate::config::{Config, SharedSettings};
 use crate::credential::{Credentials, OpenError, PasswordPlace, SecretError, State};
 use crate::net::{Dial, RootsError};
 use crate::proxy::{Custody, Neighbours, Others, Plan, PlanError, Proxy};
 use crate::server::{BindError, Bound, Listen, Server, ServerSettings, bind};
 use crate::shape::{
-    BudgetSettings, BudgetStore, CallerRules, ColdStart, Fleet, Key, News, Shaper, ShaperSettings,
-    StateError, StatePlace, StoreError,
+    BudgetSettings, BudgetStore, CallerRules, ColdStart, Fleet, Key, News, OnLost, Shaper,
+    ShaperSettings, StateError, StatePlace, StoreError,
 };
 use crate::telemetry::{Telemetry, TracesError};
 use crate::upstream::Upstream;
@@ -243,7 +243,9 @@ pub fn ledger(config: &Config) -> Result<Arc<Shaper>, StartError> {
 /// The budgets, as this process keeps them.
 fn budgets(config: &Config) -> Vec<BudgetSettings> {
     let mut budgets = config.budgets.clone();
-    if config.shared.is_some() {
+    // One that acts as if it were alone, should it never reach the store, begins as if it were.
+    let alone = |shared: &SharedSettings| shared.on_lost == OnLost::Local;
+    if config.shared.as_ref().is_some_and(|shared| !alone(shared)) {
         // What others may have sent is the shared ledger's to know, at a first start too: it says yes to
         // each send. A ledger of ours that invents such sends would hold back what that allows.
         budgets.iter_mut().for_each(|budget| budget.cold_start = ColdStart::Trust);

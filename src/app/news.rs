@@ -39,6 +39,13 @@ impl Others for Sharing {
     fn is_current(&self) -> bool {
         self.0.fleet().is_none_or(|fleet| fleet.is_current())
     }
+
+    fn catch_up(&self) -> BoxFuture<'static, ()> {
+        match self.0.fleet() {
+            Some(fleet) => Box::pin(fleet.catch_up()),
+            None => Box::pin(ready(())),
+        }
+    }
 }
 
 /// Leaves stale in this gateway what others tell, before it returns. It does not keep the gateway.

@@ -68,6 +68,10 @@ impl Proxy {
         // One deadline, however often it has to look again.
         let until = Instant::now() + self.shaper.max_wait(&sought.wait.ask(sought.route));
         let (mut failed, mut round) = (false, 0);
+        if !self.others.is_current() {
+            // Nobody has looked for a while. To ask is cheaper than to fetch.
+            self.others.catch_up().await;
+        }
         loop {
             // What was kept for an earlier value of the key is not for this call any more.
             if round > 0 && !sought.goes_with_the_same_keys() {

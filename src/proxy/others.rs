@@ -35,6 +35,9 @@ pub trait Others: fmt::Debug + Send + Sync {
     /// Whether everything that they have told and been answered for was heard here. Ask before you
     /// look at what is kept: what is found then is no older than any write that ended before.
     fn is_current(&self) -> bool;
+
+    /// Waits until that is so, for a moment; it may not be so after it.
+    fn catch_up(&self) -> BoxFuture<'static, ()>;
 }
 
 impl Proxy {

@@ -210,14 +210,19 @@ fn instance(world: &Arc<World>, omni: &Arc<Omni>, of: usize, seed: u64) -> JoinS
     shaper.join_fleet(&fleet, store, |_| {});
     let mut chance = Chance::new(seed);
     let mut tasks = JoinSet::new();
-    for nth in 0..3 {
-        let rests = if chance.is(50) { 200 * MS } else { 60 * SECOND };
+    // A crawl of two calls at a time, a person, and now and then a service beside them.
+    let crawls = (CallerId::new(format!("crawl-{}", of % 5)), Priority::Batch, 200 * MS);
+    let person = (CallerId::new("person"), Priority::Interactive, 240 * SECOND);
+    let service = (CallerId::new(format!("service-{}", of % 3)), Priority::Normal, 60 * SECOND);
+    let some = usize::from(chance.is(30));
+    let callers = [crawls.clone(), crawls, person].into_iter().chain(vec![service; some]);
+    for (name, priority, rests) in callers {
         let caller = Caller {
             shaper: shaper.clone(),
             omni: omni.clone(),
             key: key.clone(),
-            name: CallerId::new(format!("caller-{}", (of + nth) % 5)),
-            priority: Priority::ALL[usize::try_from(chance.below(3)).unwrap()],
+            name,
+            priority,
             rests,
             chance: Chance::new(chance.next()),
         };
@@ -242,7 +247,7 @@ impl Caller {
         loop {
             let rest = self.chance.between(MS, self.rests);
             sleep(rest).await;
-            let max_wait = Some(self.chance.between(SECOND, 300 * SECOND));
+            let max_wait = Some(self.chance.between(SECOND, 900 * SECOND));
             let ask = Ask { lane, caller: &self.name, priority: self.priority, max_wait };
             let Ok(mut place) = self.shaper.join(&ask) else { continue };
             let leaves = self.chance.is(5).then(|| self.chance.between(MS, 20 * SECOND));

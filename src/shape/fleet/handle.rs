@@ -138,6 +138,15 @@ impl Fleet {
         }
     }
 
+    /// Waits until [`Fleet::is_current`] is true: for one call to the store, where nobody has asked for
+    /// a while, and for a third of a second at most.
+    ///
+    /// Cancel-safe.
+    pub fn catch_up(&self) -> impl Future<Output = ()> + Send + use<> {
+        let inner = self.inner.clone();
+        async move { inner.catch_up().await }
+    }
+
     /// Whether this instance knows everything that the others have told it until a second ago; what it
     /// keeps must not be served otherwise. While the store is lost nobody can tell, and it is true.
     pub fn is_current(&self) -> bool {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::shape::fleet::call::Generation;
 use crate::shape::fleet::handle::InstanceView;
@@ -17,14 +17,14 @@ const WATCHED: Duration = Duration::from_secs(3);
 /// For so long after somebody has asked whether it is current it is kept so.
 const ASKED: Duration = Duration::from_secs(30);
 
+/// For so long somebody waits to have it current; then what is kept is not served.
+const CATCH_UP: Duration = Duration::from_millis(300);
+
 /// So much is kept to be told once the store is back.
 const MOST_UNTOLD: usize = 4096;
 
 /// So many the store takes in one call.
 const AT_ONCE: usize = 100;
-
-/// So many of the own texts are remembered, so as not to be heard as news.
-const OWN: usize = 256;
 
 /// What the handle and the speaker share.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(crate) struct Inner {
     pub(super) instance: String,
     /// Rung when there is something to say.
     pub(super) bell: Arc<Notify>,
+    /// Rung when it is current again.
+    caught_up: Notify,
     state: Mutex<State>,
 }
 
@@ -44,17 +46,25 @@ struct State {
     current: Option<Instant>,
     /// When somebody asked.
     asked: Option<Instant>,
-    untold: VecDeque<String>,
-    own: VecDeque<String>,
+    untold: VecDeque<Telling>,
+    /// How many tellings there were.
+    tellings: u64,
     waiting: Vec<Waiting>,
     table: Vec<InstanceView>,
     watched: Option<Instant>,
 }
 
+/// Something that the others are told.
+#[derive(Clone, Debug)]
+pub(super) struct Telling {
+    number: u64,
+    pub(super) text: String,
+}
+
 /// Somebody who waits until everybody has heard.
 #[derive(Debug)]
 struct Waiting {
-    text: String,
+    telling: u64,
     /// Its number, and until when to wait, once it was told.
     told: Option<(Generation, Instant)>,
     done: oneshot::Sender<()>,
@@ -62,7 +72,7 @@ struct Waiting {
 
 impl Inner {
     pub(crate) fn new(instance: String, bell: Arc<Notify>) -> Self {
-        Self { instance, bell, state: Mutex::default() }
+        Self { instance, bell, caught_up: Notify::new(), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -72,14 +82,16 @@ impl Inner {
 
     pub(super) fn tell(&self, text: String) -> Option<oneshot::Receiver<()>> {
         let mut state = self.state();
-        state.untold.push_back(text.clone());
+        state.tellings += 1;
+        let number = state.tellings;
+        state.untold.push_back(Telling { number, text });
         if state.untold.len() > MOST_UNTOLD {
             state.untold.pop_front();
             tracing::warn!("more was changed here than can be told to the other instances later");
         }
         let waits = state.joined.then(oneshot::channel);
         let done = waits.map(|(done, receiver)| {
-            state.waiting.push(Waiting { text, told: None, done });
+            state.waiting.push(Waiting { telling: number, told: None, done });
             receiver
         });
         drop(state);
@@ -88,30 +100,16 @@ impl Inner {
     }
 
     /// What is to be told in the next call.
-    pub(super) fn to_tell(&self) -> Vec<String> {
+    pub(super) fn to_tell(&self) -> Vec<Telling> {
         let mut state = self.state();
         let next = state.untold.len().min(AT_ONCE);
-        let texts: Vec<String> = state.untold.drain(..next).collect();
-        for text in &texts {
-            state.own.push_back(text.clone());
-        }
-        while state.own.len() > OWN.max(texts.len()) {
-            state.own.pop_front();
-        }
-        texts
+        state.untold.drain(..next).collect()
     }
 
     /// The call failed that told these.
-    pub(super) fn untold(&self, texts: Vec<String>) {
+    pub(super) fn untold(&self, tellings: Vec<Telling>) {
         let mut state = self.state();
-        texts.into_iter().rev().for_each(|text| state.untold.push_front(text));
-    }
-
-    /// Whether this instance has told it itself. Said once for each telling.
-    pub(super) fn is_own(&self, text: &str) -> bool {
-        let mut state = self.state();
-        let found = state.own.iter().position(|own| own == text);
-        found.is_some_and(|at| state.own.remove(at).is_some())
+        tellings.into_iter().rev().for_each(|telling| state.untold.push_front(telling));
     }
 
     /// Whether there is more to tell.
@@ -120,10 +118,10 @@ impl Inner {
     }
 
     /// These were told, as number `generation` at the latest.
-    pub(super) fn told(&self, texts: &[String], generation: Generation, until: Instant) {
+    pub(super) fn told(&self, tellings: &[Telling], generation: Generation, until: Instant) {
         let mut state = self.state();
-        for waiting in state.waiting.iter_mut().filter(|one| one.told.is_none()) {
-            if texts.contains(&waiting.text) {
+        for waiting in &mut state.waiting {
+            if tellings.iter().any(|telling| telling.number == waiting.telling) {
                 waiting.told = Some((generation, until));
             }
         }
@@ -160,6 +158,17 @@ impl Inner {
 
     pub(super) fn current(&self, until: Instant) {
         self.state().current = Some(until);
+        self.caught_up.notify_waiters();
+    }
+
+    /// Waits until it is current, as long as it is worth it.
+    pub(super) async fn catch_up(&self) {
+        let caught_up = self.caught_up.notified();
+        if self.is_current(Instant::now()) {
+            return;
+        }
+        self.bell.notify_one();
+        let _ = timeout(CATCH_UP, caught_up).await;
     }
 
     pub(super) fn is_current(&self, now: Instant) -> bool {

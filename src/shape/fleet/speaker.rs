@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::shape::fleet::call::{Generation, Said};
 use crate::shape::fleet::handle::{InstanceView, News};
-use crate::shape::fleet::news::Inner;
+use crate::shape::fleet::news::{Inner, Telling};
 use crate::shape::fleet::store::{BudgetStore, Connection, StoreError};
 use crate::shape::fleet::timing::{Agrees, Sample, StoreTime, Timing};
 use crate::shape::fleet::wire::{self, Envelope, Push, Reply, Status};
@@ -41,6 +41,9 @@ const NEWCOMER: Duration = Duration::from_millis(500);
 /// Between two attempts to reach the store.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// After a call that was much slower or quicker than thought.
+const ANOTHER_TRY: Duration = Duration::from_millis(20);
 
 /// The suspension of a machine is no step of a clock, if it is longer than this.
 const SUSPENDED: Duration = Duration::from_millis(20);
@@ -234,13 +237,13 @@ impl Speaker {
         }
         self.again = None;
         self.number += 1;
-        let is_new = self.known_since.is_none_or(|since| now < since + NEWCOMER);
-        let expect = self.timing.store_at_script(now).filter(|_| !is_new);
+        let expect = self.timing.store_at_script(now).filter(|_| !self.is_newcomer(now));
         let said = match expect {
             Some(_) => self.queue.with(|queue| queue.say(now)),
             None => Said::default(),
         };
         let news = self.inner.to_tell();
+        let texts: Vec<&str> = news.iter().map(|one| one.text.as_str()).collect();
         let uploads = match self.upload && expect.is_some() {
             true => self.queue.with(|queue| {
                 let fleet = queue.fleet.as_ref();
@@ -262,12 +265,16 @@ impl Speaker {
             info: self.info(now),
             meters: &self.constants.meters,
             uploads,
-            news: &news,
+            news: &texts,
             applied: self.applied,
             table: self.inner.wants_table(now),
         };
         let request = wire::request(&envelope, &said, &self.timing, now);
         Call { said, news, request, known: expect.is_some(), stepped: self.stepped }
+    }
+
+    fn is_newcomer(&self, now: Instant) -> bool {
+        self.known_since.is_none_or(|since| now < since + NEWCOMER)
     }
 
     fn tolerance(&self) -> Duration {
@@ -304,7 +311,7 @@ impl Speaker {
         match reply.status {
             Status::Taken => {}
             // A slow call; the next one is quicker, or finds out that it is the clock.
-            Status::Mismatch => self.again = Some(received + Duration::from_millis(10)),
+            Status::Mismatch => self.again = Some(received + ANOTHER_TRY),
             Status::Newcomer => {
                 self.again = self.known_since.map(|since| since + NEWCOMER);
                 return;
@@ -313,6 +320,10 @@ impl Speaker {
         }
         self.failing = None;
         let mut answer = reply.answer;
+        if reply.status == Status::Mismatch {
+            // It may want to be asked at once, again and again.
+            answer.look = None;
+        }
         if self.stepped {
             // They were granted by a clock that nobody knows.
             let unused: Vec<_> = answer.grants.drain(..).map(|grant| grant.id).collect();
@@ -336,10 +347,12 @@ impl Speaker {
             (self.hear)(News::Missed);
             self.applied = reply.generation;
         }
+        // What this call told are the latest.
+        let own = reply.generation.saturating_sub(call.news.len() as u64);
         for (generation, text) in &reply.news {
             if *generation > self.applied {
                 self.applied = *generation;
-                if !self.inner.is_own(text) {
+                if *generation <= own {
                     (self.hear)(News::Told(text.clone()));
                 }
             }
@@ -362,12 +375,11 @@ impl Speaker {
         let now = Instant::now();
         match wire::push(text) {
             Some(Push::Look(at)) => self.look_at(at, now),
-            Some(Push::News { generation, text }) => {
+            Some(Push::News { from, .. }) if from == self.inner.instance => {}
+            Some(Push::News { generation, text, .. }) => {
                 if generation == self.applied + 1 && self.known_since.is_some() {
                     self.applied = generation;
-                    if !self.inner.is_own(&text) {
-                        (self.hear)(News::Told(text));
-                    }
+                    (self.hear)(News::Told(text));
                 }
                 self.again = Some(now);
             }
@@ -377,6 +389,8 @@ impl Speaker {
                 let meters: Vec<usize> = meters.iter().filter_map(named).collect();
                 self.queue.with(|queue| queue.hear_pause(now, &meters, left));
             }
+            // Who does not know the clock itself cannot tell whether it was set.
+            Some(Push::Call) if self.is_newcomer(now) => {}
             Some(Push::Call) => self.again = Some(now),
             Some(Push::Pause { .. }) | None => {}
         }
@@ -392,7 +406,7 @@ impl Speaker {
 /// One call, so that it can be said again.
 struct Call {
     said: Said,
-    news: Vec<String>,
+    news: Vec<Telling>,
     request: String,
     /// Whether the store's clock was known.
     known: bool,

@@ -33,7 +33,7 @@ pub(super) struct Envelope<'a> {
     pub(super) info: String,
     pub(super) meters: &'a [Value],
     pub(super) uploads: Vec<Sent>,
-    pub(super) news: &'a [String],
+    pub(super) news: &'a [&'a str],
     pub(super) applied: Generation,
     pub(super) table: bool,
 }
@@ -79,6 +79,7 @@ pub(super) enum Push {
     News {
         generation: Generation,
         text: String,
+        from: String,
     },
     Acked(Generation),
     Pause {
@@ -330,7 +331,11 @@ pub(super) fn push(text: &str) -> Option<Push> {
     let text = |key: &str| value.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
     match value.get("k")?.as_str()? {
         "look" => Some(Push::Look(text("at")?.parse().ok()?)),
-        "news" => Some(Push::News { generation: whole(value.get("gen")?)?, text: text("text")? }),
+        "news" => Some(Push::News {
+            generation: whole(value.get("gen")?)?,
+            text: text("text")?,
+            from: text("from")?,
+        }),
         "acked" => Some(Push::Acked(whole(value.get("gen")?)?)),
         "pause" => Some(Push::Pause {
             meters: list(value.get("m")?)?

@@ -161,7 +161,7 @@ end
 
 local rec = mine and recs[mine] or remembered()
 
--- Ways of the reply that every status has.
+-- The reply, whatever the status; lists and objects come as JSON.
 local function reply(status, grants, look, meters, stops, news, missed, alive, table_of)
   local blocked = state.block > now and state.block - now or 0
   return format(
@@ -556,7 +556,7 @@ end
 -- Rule 12. Who resumes everything resumes each budget, too.
 local function set_stop(stop)
   local budget = type(stop) == 'table' and text(stop.b, MAX_NAME)
-  local until_ = budget and whole(stop.until_ or stop['until'], -1, 2 ^ 53, nil)
+  local until_ = budget and whole(stop['until'], -1, 2 ^ 53, nil)
   if not until_ then return false end
   local changes = false
   if until_ >= 0 and until_ <= now then
