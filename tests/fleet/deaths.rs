@@ -35,7 +35,9 @@ async fn deaths(size: Size) {
     let continued = Instant::now();
     fleet.seats[1].signal(Signal::CONT);
 
-    let end = continued + size.pick(2 * SPAN, 60 * SECOND);
+    sleep(size.pick(SECOND, 3 * SPAN)).await;
+    let restarting = Instant::now();
+    let end = restarting + size.pick(2 * SPAN, 60 * SECOND);
     let mut restarts = 0;
     while Instant::now() < end {
         let next = Instant::now() + SECOND;
@@ -52,7 +54,7 @@ async fn deaths(size: Size) {
         after(&fleet, "a SIGCONT", continued),
     ];
     let seen = fleet.seen();
-    let rest = seen.throughput(continued + SPAN, end) * 100.0;
+    let rest = seen.throughput(restarting, end) * 100.0;
     figure(format!("beside {restarts} restarts, one a second: throughput {rest:.1} %"));
     figure(format!(
         "calls whose connection was lost: {}",

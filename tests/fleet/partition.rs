@@ -69,15 +69,10 @@ async fn who_shares(size: Size) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_holds_keeps_the_bound_while_two_of_four_are_cut_off() {
+async fn who_holds_keeps_the_bound_in_a_partition_and_who_shares_exceeds_it_by_the_shares_cut_off()
+{
     let _machine = machine(Size::Short).await;
-    who_holds(Size::Short).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_shares_exceeds_the_bound_by_the_shares_of_those_cut_off() {
-    let _machine = machine(Size::Short).await;
-    who_shares(Size::Short).await;
+    tokio::join!(who_holds(Size::Short), who_shares(Size::Short));
 }
 
 /// The full size; `tests/run --all` runs it.

@@ -35,7 +35,10 @@ async fn saturated(size: Size) {
         (to - from).as_secs_f64(),
         SPAN.as_millis()
     ));
-    figure(format!("{INSTANCES} saturated instances: inversions between instances {inversions}"));
+    figure(format!(
+        "{INSTANCES} saturated instances: inversions between instances {inversions}, {} above 50 ms",
+        inversions.above(50.0)
+    ));
     let waits = |seat: usize| {
         let mut own = fleet.seen();
         own.arrived.retain(|one| one.call.as_ref().is_some_and(|call| call.seat == seat));

@@ -8,6 +8,13 @@ use crate::harness::crowd::Call;
 use crate::harness::omni::Stall;
 use crate::harness::{Fleet, GUARD, LIMIT, SPAN, WINDOW, figure};
 
+/// An arrival that is so near to a stall that is so long is seen at no certain time.
+const NEAR: Duration = Duration::from_millis(20);
+
+/// An inversion that is so long is shown, and how many of them.
+const LONG: Duration = Duration::from_millis(50);
+const SHOWN: usize = 20;
+
 /// One send that arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrived {
@@ -121,22 +128,40 @@ impl Seen {
         }))
     }
 
-    /// By how much a call ever overtook one of another instance that had come earlier, among those of
-    /// one name and sent from `from` on.
+    /// By how much each call overtook one of another instance that had come earlier, among those of
+    /// one name and sent from `from` on. Without those that came or went while this machine held the
+    /// judge up: nobody knows then who came first.
     pub(crate) fn inversions(&self, name: &str, from: Instant) -> Waits {
-        let calls = self.arrived.iter().filter_map(|one| one.call.as_ref());
-        let calls: Vec<_> = calls.filter(|call| call.name == name && call.sent >= from).collect();
-        let seats = calls.iter().map(|call| call.seat + 1).max().unwrap_or(0);
+        let known = |at: Instant| {
+            let near = |stall: &&Stall| stall.start <= at + NEAR && stall.end + NEAR >= at;
+            !self.stalls.iter().filter(|stall| stall.end - stall.start >= NEAR).any(|it| near(&it))
+        };
+        let all = self.arrived.iter().filter_map(|one| Some((one.at, one.call.as_ref()?)));
+        let all: Vec<_> = all.filter(|(_, call)| call.name == name && call.sent >= from).collect();
+        let seats = all.iter().map(|(_, call)| call.seat + 1).max().unwrap_or(0);
         // For each instance, the earliest of its calls that arrived later than the one looked at.
         let mut earliest: Vec<Option<Instant>> = vec![None; seats];
-        let mut by = Vec::new();
-        for call in calls.iter().rev() {
+        let (mut by, mut shown) = (Vec::new(), 0);
+        for (at, call) in all.into_iter().rev() {
+            if !known(at) || !known(call.sent) {
+                continue;
+            }
             let others = earliest.iter().enumerate().filter(|(seat, _)| *seat != call.seat);
-            let overtaken = others.filter_map(|(_, sent)| *sent).min();
-            by.push(
-                overtaken
-                    .map_or(0.0, |sent| call.sent.saturating_duration_since(sent).as_secs_f64()),
-            );
+            let overtaken = others.filter_map(|(seat, sent)| Some(((*sent)?, seat))).min();
+            let late = overtaken
+                .map_or(Duration::ZERO, |(sent, _)| call.sent.saturating_duration_since(sent));
+            if let Some((_, seat)) = overtaken.filter(|_| late > LONG && shown < SHOWN) {
+                shown += 1;
+                figure(format!(
+                    "{:.1} s after the start, instance {} overtook {seat} by {} ms; silence before \
+                     that of {} ms",
+                    (at - from).as_secs_f64(),
+                    call.seat,
+                    late.as_millis(),
+                    self.longest_silence(at - SPAN / 4, at).as_millis()
+                ));
+            }
+            by.push(late.as_secs_f64());
             let own = &mut earliest[call.seat];
             *own = Some(own.map_or(call.sent, |sent| sent.min(call.sent)));
         }
@@ -172,6 +197,11 @@ impl Waits {
 
     pub(crate) fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// How many were longer.
+    pub(crate) fn above(&self, milliseconds: f64) -> usize {
+        self.0.iter().filter(|wait| **wait * 1e3 > milliseconds).count()
     }
 
     /// Milliseconds that so great a share of all does not exceed.
