@@ -47,6 +47,8 @@ local MAX_LIVE, MAX_KNOWN, MAX_STORED_METERS, MAX_STOPS = 256, 1024, 256, 64
 local NEWS_KEPT, NEWS_AT_ONCE, REPORTS, UPLOADS, RETURNS = 1000, 100, 256, 20000, 1000
 -- How many grants are foreseen at most to tell an instance when to look.
 local FORESEEN = 64
+-- Who has kept a slot for so long without coming keeps no second one.
+local SLOW = 50000
 -- Two times for a look are one and the same within this.
 local NEAR = 1000
 local SECOND = 1000000
@@ -680,27 +682,38 @@ local function comes_before(a, b)
   return a[6] < b[6]
 end
 
--- Replaces the heads of the instance, by class, caller and arrival.
+local function sort_heads()
+  local all = {}
+  for p = HEADS, #rec, STRIDE do
+    all[#all + 1] = { rec[p], rec[p + 1], rec[p + 2], rec[p + 3], rec[p + 4], p }
+  end
+  table.sort(all, comes_before)
+  for n = 1, #all do
+    local head, p = all[n], HEADS + (n - 1) * STRIDE
+    rec[p], rec[p + 1], rec[p + 2], rec[p + 3], rec[p + 4] = head[1], head[2], head[3], head[4], head[5]
+  end
+end
+
+-- Replaces the heads of the instance, by class, caller and arrival: so they mostly come already.
 local function set_heads()
   local heads, n = list(request.heads, MAX_HEADS)
-  local kept, is_sorted = {}, true
+  local p, is_sorted, last_class, last_who, last_at = HEADS, true, 0, '', 0
   for k = 1, n do
     local head = heads[k]
     local ticket = type(head) == 'table' and (whole(head.t, 0, 2 ^ 53, nil) or text(head.t, MAX_ID))
     if ticket then
-      local who = type(head.who) == 'string' and head.who:sub(1, MAX_NAME) or ''
-      kept[#kept + 1] = {
-        ticket, whole(head.c, 0, 2, 2) + 1, who, whole(head.at, 0, now, now), lane_of(head.ways), k,
-      }
-      is_sorted = is_sorted and (#kept == 1 or comes_before(kept[#kept - 1], kept[#kept]))
+      local class, at = whole(head.c, 0, 2, 2) + 1, whole(head.at, 0, now, now)
+      local who = type(head.who) == 'string' and head.who or ''
+      if #who > MAX_NAME then who = who:sub(1, MAX_NAME) end
+      if class < last_class or (class == last_class and (who < last_who or (who == last_who and at < last_at))) then
+        is_sorted = false
+      end
+      rec[p], rec[p + 1], rec[p + 2], rec[p + 3], rec[p + 4] = ticket, class, who, at, lane_of(head.ways)
+      p, last_class, last_who, last_at = p + STRIDE, class, who, at
     end
   end
-  if not is_sorted then table.sort(kept, comes_before) end
-  for p = #rec, HEADS, -1 do rec[p] = nil end
-  for k = 1, #kept do
-    local head, p = kept[k], HEADS + (k - 1) * STRIDE
-    rec[p], rec[p + 1], rec[p + 2], rec[p + 3], rec[p + 4] = head[1], head[2], head[3], head[4], head[5]
-  end
+  for old = #rec, p, -1 do rec[old] = nil end
+  if not is_sorted then sort_heads() end
 end
 
 if status == 'newcomer' then
@@ -966,6 +979,7 @@ local function walk_line()
           way.never = true
         else
           way[#way + 1] = gauge
+        if gauge.unknown then way.is_foreign = true end
           if not gauge.met then gauge.met, unmet = true, unmet + 1 end
         end
       end
@@ -1216,9 +1230,8 @@ local function walk_line()
     pass_over(passed, class, queued)
   end
 
-  -- Rule 8: it has missed its turn, and all that it waits for goes until its next call.
-  local function send_away(k)
-    recs[k][GONE], recs[k][KEEPS], changed[k] = 1, 0, true
+  -- Takes all that an instance still has in line out of the walk; what is gone is not counted any more.
+  local function pass_by(k, is_gone)
     for class = 1, 3 do
       local ring = rings[class]
       for r = #ring, 1, -1 do
@@ -1229,8 +1242,8 @@ local function walk_line()
             for p = cursor.p, cursor.last, STRIDE do
               if not (cursor.taken and cursor.taken[p]) then
                 count_head(lanes[recs[k][p + 4]], class, k, -1)
-                row.left, row.real = row.left - 1, row.real - 1
-                waiting[class] = waiting[class] - 1
+                row.left = row.left - 1
+                if is_gone then row.real, waiting[class] = row.real - 1, waiting[class] - 1 end
               end
             end
             table.remove(row, n)
@@ -1239,6 +1252,12 @@ local function walk_line()
         if row.left == 0 then table.remove(ring, r) end
       end
     end
+  end
+
+  -- Rule 8: it has missed its turn, and all that it waits for goes until its next call.
+  local function send_away(k)
+    recs[k][GONE], recs[k][KEEPS], changed[k] = 1, 0, true
+    pass_by(k, true)
   end
 
   -- Tells an instance when to look, unless it was told so, or is on its way anyway.
@@ -1282,11 +1301,15 @@ local function walk_line()
     local lane = lanes[recs[k][p + 4]]
     local _, which = lane_at(lane, is_low)
     local way = lane[which]
+    -- What it pays it no longer names: it is for its next call to say anew what it waits for.
+    if k == mine and way.is_foreign then return send_away(k) end
     if k == mine and status == 'ok' then
       grant(row, p, way, which)
     else
       local since = recs[k][KEEPS]
       if since > 0 and now - since > turn then return send_away(k) end
+      -- It is slow, or it has died: it keeps one slot, and others need not wait for the rest.
+      if keeps[k] and k ~= mine and since > 0 and now - since > SLOW then return pass_by(k, false) end
       if since == 0 then recs[k][KEEPS], changed[k] = now, true end
       keeps[k] = true
       if k == mine then own_look = now else tell(k, now) end
@@ -1319,13 +1342,84 @@ local function walk_line()
     leave(row, r, cursor, p)
   end
 
+  -- Whether all who wait are of one class and one lane: so the order in which they go depends on no time.
+  local function is_single_file()
+    local classes = 0
+    for class = 1, 3 do
+      if queued[class] > 0 then classes = classes + 1 end
+    end
+    return classes == 1 and #all_lanes == 1
+  end
+
+  -- How many heads of a row go before the first of a cursor of the same row.
+  local function rank_of(row, own)
+    local rank = 0
+    for n = 1, #row do
+      local cursor = row[n]
+      if cursor ~= own then
+        local one, is_before = recs[cursor.k], ids[cursor.k] < ids[own.k]
+        for p = cursor.p, cursor.last, STRIDE do
+          local at = one[p + 3]
+          if at > own.at or (at == own.at and not is_before) then break end
+          rank = rank + 1
+        end
+      end
+    end
+    return rank
+  end
+
+  -- How many heads of a ring go before the first of this instance: callers go by turns.
+  local function count_ahead(ring)
+    local least = NEVER
+    for r = 1, #ring do
+      local row = ring[r]
+      for n = 1, #row do
+        if row[n].k == mine then
+          local rank = rank_of(row, row[n])
+          local ahead = rank
+          for other = 1, #ring do
+            if other ~= r then
+              local turns = other < r and rank + 1 or rank
+              ahead = ahead + (ring[other].left < turns and ring[other].left or turns)
+            end
+          end
+          if ahead < least then least = ahead end
+        end
+      end
+    end
+    return least
+  end
+
+  -- The rest of the walk in single file, when nobody is told anything any more but the caller itself.
+  local function look_ahead(later)
+    local class = queued[1] > 0 and 1 or queued[2] > 0 and 2 or 3
+    local lane, is_low = all_lanes[1], class > 1
+    local ahead, at = count_ahead(rings[class]), now
+    for _ = later + 1, later + ahead < FORESEEN and later + ahead or FORESEEN do
+      local which
+      at, which = lane_at(lane, is_low)
+      if at == NEVER then return end
+      local way = lane[which]
+      for n = 1, #way do foresee(way[n], at, is_low) end
+    end
+    if later + ahead < FORESEEN then at = lane_at(lane, is_low) end
+    if at == NEVER then return end
+    own_look = (rec[DEAF] == 1 and later + ahead < FORESEEN) and at or at + turn
+  end
+
   local last_look
   local later = 0
   while later < FORESEEN do
     local at = earliest()
     if at == NEVER then break end
     local is_later = at > now
-    if is_later and unmet <= 0 and (own_look or own_left == 0) then break end
+    if is_later and unmet <= 0 then
+      if own_look or own_left == 0 then break end
+      if is_single_file() then
+        look_ahead(later)
+        return
+      end
+    end
     local row, r, cursor, p = pick(at)
     if not row then break end
     if is_later then
