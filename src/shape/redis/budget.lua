@@ -1030,61 +1030,52 @@ local function walk_line()
     return ids[a.k] < ids[b.k]
   end
 
-  local function add_cursor(row, cursor)
-    local n = #row
-    while n > 0 and cursors_first(cursor, row[n]) do
-      row[n + 1], n = row[n], n - 1
-    end
-    row[n + 1] = cursor
-  end
-
   local function count_head(lane, class, k, by)
     if class == 1 then lane.high = lane.high + by else lane.left = lane.left + by end
     queued[class] = queued[class] + by
     if k == mine then own_left = own_left + by end
   end
 
-  local function row_of(class, who)
+  -- A caller's row, with a cursor for this instance where it belongs.
+  local function join_row(class, who, cursor)
     local row = rows[class][who]
     if not row then
-      row = { who = who, class = class, turn = state.turns[class][who], left = 0, real = 0, first = NEVER }
       local ring = rings[class]
+      row = {
+        cursor, who = who, class = class, turn = state.turns[class][who], left = 0, real = 0, first = cursor.at,
+      }
       rows[class][who], ring[#ring + 1] = row, row
+      return row
     end
+    local n, at, id = #row, cursor.at, ids[cursor.k]
+    while n > 0 and (at < row[n].at or (at == row[n].at and id < ids[row[n].k])) do
+      row[n + 1], n = row[n], n - 1
+    end
+    row[n + 1] = cursor
+    if at < row.first then row.first = at end
     return row
   end
 
-  -- So many heads of one row, one instance and one lane.
-  local function count_run(row, lane, k, n)
-    local class = row.class
-    row.left, row.real = row.left + n, row.real + n
-    count_head(lane, class, k, n)
-    waiting[class] = waiting[class] + n
-    if k ~= mine then lane.waiting[class] = lane.waiting[class] + n end
-  end
-
+  -- Puts the heads of an instance in line.
   local function enter(k)
-    local one, n = recs[k], 0
+    local one, is_own = recs[k], k == mine
     local class, who, code, row, lane, cursor
     for p = HEADS, #one, STRIDE do
       local its_class, its_who, its_code = one[p + 1], one[p + 2], one[p + 4]
-      local is_other = its_who ~= who or its_class ~= class
-      if n > 0 and (is_other or its_code ~= code) then
-        count_run(row, lane, k, n)
-        n = 0
-      end
       if its_code ~= code then
         code, lane = its_code, lanes[its_code] or decode_lane(its_code)
       end
-      if is_other then
-        class, who, row = its_class, its_who, row_of(its_class, its_who)
-        cursor = { k = k, p = p, last = p, at = one[p + 3], lane = lane }
-        add_cursor(row, cursor)
-        if cursor.at < row.first then row.first = cursor.at end
+      if its_who ~= who or its_class ~= class then
+        class, who = its_class, its_who
+        cursor = { k = k, p = p, last = p, at = one[p + 3], lane = lane, taken = false }
+        row = join_row(class, who, cursor)
       end
-      n, cursor.last = n + 1, p
+      cursor.last = p
+      row.left, row.real, queued[class] = row.left + 1, row.real + 1, queued[class] + 1
+      if class == 1 then lane.high = lane.high + 1 else lane.left = lane.left + 1 end
+      if not is_own then lane.waiting[class] = lane.waiting[class] + 1 end
     end
-    if n > 0 then count_run(row, lane, k, n) end
+    if is_own then own_left = (#one - HEADS + 1) / STRIDE end
   end
 
   -- Who has no turn yet comes after all who have one.
@@ -1108,6 +1099,7 @@ local function walk_line()
     if #ring > 1 then table.sort(ring, turns_first) end
     for r = 1, #ring do ring[r].turn = ring[r].turn or next_turn() end
     if queued[class] == 0 then state.passed[class] = 0 end
+    waiting[class] = queued[class]
   end
   local passed = { state.passed[1], state.passed[2], state.passed[3] }
 
@@ -1123,10 +1115,18 @@ local function walk_line()
   end
 
   -- The first of a cursor that may go at `at`.
-  local function first_of(cursor, at)
+  local function first_of(cursor, at, is_low)
     local one, taken = recs[cursor.k], cursor.taken
     for p = cursor.p, cursor.last, STRIDE do
-      if not (taken and taken[p]) and lane_at(lanes[one[p + 4]], one[p + 1] > 1) <= at then return p end
+      if not (taken and taken[p]) then
+        local lane, ready = lanes[one[p + 4]], nil
+        if is_low then
+          ready = lane.low_version == version and lane.low_at or lane_at(lane, true)
+        else
+          ready = lane.version == version and lane.at or lane_at(lane, false)
+        end
+        if ready <= at then return p end
+      end
     end
   end
 
@@ -1134,10 +1134,11 @@ local function walk_line()
     local first = row[1]
     if first and lane_at(first.lane, row.class > 1) <= at then return first, first.p end
     -- It has to wait for something that others need not wait for.
+    local is_low = row.class > 1
     local best, best_p, arrived
     for n = 1, #row do
       local cursor = row[n]
-      local p = first_of(cursor, at)
+      local p = first_of(cursor, at, is_low)
       if p then
         local came = recs[cursor.k][p + 3]
         if not best or came < arrived or (came == arrived and ids[cursor.k] < ids[best.k]) then
@@ -1172,11 +1173,11 @@ local function walk_line()
     for n = 1, #all_lanes do
       local lane = all_lanes[n]
       if lane.high > 0 then
-        local ready = lane_at(lane, false)
+        local ready = lane.version == version and lane.at or lane_at(lane, false)
         if ready < at then at = ready end
       end
       if lane.left > 0 then
-        local ready = lane_at(lane, true)
+        local ready = lane.low_version == version and lane.low_at or lane_at(lane, true)
         if ready < at then at = ready end
       end
     end
