@@ -255,7 +255,7 @@ fn a_head_of_another_instance_keeps_its_slot_for_its_turn_and_no_longer() {
 fn an_instance_that_does_not_come_for_its_slots_soon_keeps_only_one_of_them() {
     let mut stage = Stage::begun(vec![meter("omni", 4, 10 * SECOND)]);
     let live = 100 * SECOND;
-    let mut ask = |stage: &mut Stage, instance: &str, heads: Value| {
+    let ask = |stage: &mut Stage, instance: &str, heads: Value| {
         granted(&stage.call(instance, json!({ "heads": heads, "live": live })))
     };
     let four = heads(&stage, 0, "x", 0..4);

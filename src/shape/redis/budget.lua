@@ -11,7 +11,7 @@
 -- of this server's clock (TIME); nobody can tell the script what time it is.
 --
 -- Keys, all with one hash tag
---   KEYS[1]   string  the state, by cmsgpack: see `state`
+--   KEYS[1]   string  the state, by cmsgpack: see `load_state`
 --   KEYS[2]   hash    instance -> cmsgpack of { seen, info, its record if it is no longer in the state }
 --   KEYS[3]   list    the latest news, JSON of [generation, text]
 --   KEYS[3+n] zset    ledger of the n-th meter of the request: grant id -> when it was granted
@@ -97,6 +97,10 @@ end
 
 -- Whether a list has anything in it.
 local function brings(x) return type(x) == 'table' and #x > 0 end
+
+-- All that follows is one function: what is above is then shared with the functions inside of it at no
+-- cost, while a variable of the function that makes them has to be looked up in a list for each.
+local function run()
 
 local request = cjson.decode(ARGV[1])
 local prefix = ARGV[2]
@@ -645,57 +649,57 @@ rec[APPLIED] = applied <= state.gen and applied or 0
 -- Rules 3 and 10: who is there
 ---------------------------------------------------------------------------------------------------
 
-local function encode_lane(ways)
-  local texts, entries, n = {}, list(ways, MAX_WAYS)
-  for w = 1, n do
-    local way, indexes, count = {}, list(entries[w], MAX_WAY + 1)
-    local sound = count >= 1 and count <= MAX_WAY
-    local met = {}
-    for k = 1, count do
-      local index = whole(indexes[k], -1, MAX_METERS, -1)
-      local gauge = gauges[index + 1]
-      if not gauge then
-        sound = false
-      elseif not met[gauge] then
-        met[gauge] = true
-        way[#way + 1] = format('%d', gauge.meter.id)
-      end
-    end
-    -- A way that cannot be understood is never open; the others keep their numbers.
-    texts[w] = sound and table.concat(way, '+') or '-'
-  end
-  return n > 0 and table.concat(texts, '|') or '-'
-end
-
--- Most calls have one way that is of one meter.
-local function lane_of(ways)
-  local way = type(ways) == 'table' and #ways == 1 and ways[1]
-  local gauge = type(way) == 'table' and #way == 1 and type(way[1]) == 'number' and gauges[way[1] + 1]
-  if gauge then return gauge.code end
-  return encode_lane(ways)
-end
-
-local function comes_before(a, b)
-  if a[2] ~= b[2] then return a[2] < b[2] end
-  if a[3] ~= b[3] then return a[3] < b[3] end
-  if a[4] ~= b[4] then return a[4] < b[4] end
-  return a[6] < b[6]
-end
-
-local function sort_heads()
-  local all = {}
-  for p = HEADS, #rec, STRIDE do
-    all[#all + 1] = { rec[p], rec[p + 1], rec[p + 2], rec[p + 3], rec[p + 4], p }
-  end
-  table.sort(all, comes_before)
-  for n = 1, #all do
-    local head, p = all[n], HEADS + (n - 1) * STRIDE
-    rec[p], rec[p + 1], rec[p + 2], rec[p + 3], rec[p + 4] = head[1], head[2], head[3], head[4], head[5]
-  end
-end
-
 -- Replaces the heads of the instance, by class, caller and arrival: so they mostly come already.
 local function set_heads()
+  local function encode_lane(ways)
+    local texts, entries, n = {}, list(ways, MAX_WAYS)
+    for w = 1, n do
+      local way, indexes, count = {}, list(entries[w], MAX_WAY + 1)
+      local sound = count >= 1 and count <= MAX_WAY
+      local met = {}
+      for k = 1, count do
+        local index = whole(indexes[k], -1, MAX_METERS, -1)
+        local gauge = gauges[index + 1]
+        if not gauge then
+          sound = false
+        elseif not met[gauge] then
+          met[gauge] = true
+          way[#way + 1] = format('%d', gauge.meter.id)
+        end
+      end
+      -- A way that cannot be understood is never open; the others keep their numbers.
+      texts[w] = sound and table.concat(way, '+') or '-'
+    end
+    return n > 0 and table.concat(texts, '|') or '-'
+  end
+
+  -- Most calls have one way that is of one meter.
+  local function lane_of(ways)
+    local way = type(ways) == 'table' and #ways == 1 and ways[1]
+    local gauge = type(way) == 'table' and #way == 1 and type(way[1]) == 'number' and gauges[way[1] + 1]
+    if gauge then return gauge.code end
+    return encode_lane(ways)
+  end
+
+  local function comes_before(a, b)
+    if a[2] ~= b[2] then return a[2] < b[2] end
+    if a[3] ~= b[3] then return a[3] < b[3] end
+    if a[4] ~= b[4] then return a[4] < b[4] end
+    return a[6] < b[6]
+  end
+
+  local function sort_heads()
+    local all = {}
+    for p = HEADS, #rec, STRIDE do
+      all[#all + 1] = { rec[p], rec[p + 1], rec[p + 2], rec[p + 3], rec[p + 4], p }
+    end
+    table.sort(all, comes_before)
+    for n = 1, #all do
+      local head, p = all[n], HEADS + (n - 1) * STRIDE
+      rec[p], rec[p + 1], rec[p + 2], rec[p + 3], rec[p + 4] = head[1], head[2], head[3], head[4], head[5]
+    end
+  end
+
   local heads, n = list(request.heads, MAX_HEADS)
   local p, is_sorted, last_class, last_who, last_at = HEADS, true, 0, '', 0
   for k = 1, n do
@@ -705,7 +709,9 @@ local function set_heads()
       local class, at = whole(head.c, 0, 2, 2) + 1, whole(head.at, 0, now, now)
       local who = type(head.who) == 'string' and head.who or ''
       if #who > MAX_NAME then who = who:sub(1, MAX_NAME) end
-      if class < last_class or (class == last_class and (who < last_who or (who == last_who and at < last_at))) then
+      if class ~= last_class then
+        is_sorted = is_sorted and class > last_class
+      elseif who < last_who or (who == last_who and at < last_at) then
         is_sorted = false
       end
       rec[p], rec[p + 1], rec[p + 2], rec[p + 3], rec[p + 4] = ticket, class, who, at, lane_of(head.ways)
@@ -722,20 +728,6 @@ elseif request.heads ~= cjson.null and request.heads ~= nil then
   set_heads()
 end
 if status ~= 'mismatch' then rec[KEEPS], rec[GONE] = 0, 0 end
-
--- Forgets the dead of long ago; all of the dead where there are too many.
-local function prune(hard)
-  state.pruned = now
-  local is_live, all = {}, call('HGETALL', KEYS[2])
-  for k = 1, #ids do is_live[ids[k]] = true end
-  for k = 1, #all, 2 do
-    local fine, shown = pcall(cmsgpack.unpack, all[k + 1])
-    local seen = fine and type(shown) == 'table' and whole(shown.seen, 0, 2 ^ 53, 0) or 0
-    if not is_live[all[k]] and (hard or seen < now - SHOWN_DEAD or seen > now + SHOWN_DEAD) then
-      call('HDEL', KEYS[2], all[k])
-    end
-  end
-end
 
 -- A dead instance is not waited for. What it said is kept with what is shown of it, should it come back.
 local function bury_dead()
@@ -768,10 +760,11 @@ for k = 1, #ids do
     break
   end
 end
+local is_full = false
 if is_new and #ids < MAX_LIVE then
   mine = #ids + 1
   ids[mine], recs[mine] = me, rec
-  if call('HLEN', KEYS[2]) >= MAX_KNOWN then prune(true) end
+  is_full = call('HLEN', KEYS[2]) >= MAX_KNOWN
 end
 if mine then changed[mine] = true end
 -- Shows the instance in the table, now and then.
@@ -780,7 +773,22 @@ if is_new or request.table == true or now - rec[SHOWN] >= SECOND / 2 then
   local info = text(request.info, MAX_INFO) or '{}'
   call('HSET', KEYS[2], me, cmsgpack.pack({ seen = now, info = info }))
 end
-if now - state.pruned > 60 * SECOND or now < state.pruned then prune(false) end
+if is_full or now - state.pruned > 60 * SECOND or now < state.pruned then
+  -- Forgets the dead of long ago; all of the dead where there are too many.
+  local function prune(hard)
+    state.pruned = now
+    local is_live, all = {}, call('HGETALL', KEYS[2])
+    for k = 1, #ids do is_live[ids[k]] = true end
+    for k = 1, #all, 2 do
+      local fine, shown = pcall(cmsgpack.unpack, all[k + 1])
+      local seen = fine and type(shown) == 'table' and whole(shown.seen, 0, 2 ^ 53, 0) or 0
+      if not is_live[all[k]] and (hard or seen < now - SHOWN_DEAD or seen > now + SHOWN_DEAD) then
+        call('HDEL', KEYS[2], all[k])
+      end
+    end
+  end
+  prune(is_full)
+end
 
 -- Whoever is new knows nothing of the clock, and is granted nothing yet. Some of the others call
 -- meanwhile: if the clock was set, one of them finds out.
@@ -1042,7 +1050,8 @@ local function walk_line()
     if not row then
       local ring = rings[class]
       row = {
-        cursor, who = who, class = class, turn = state.turns[class][who], left = 0, real = 0, first = cursor.at,
+        cursor, who = who, class = class, first = cursor.at, left = 0, real = 0,
+        turn = state.turns[class][who],
       }
       rows[class][who], ring[#ring + 1] = row, row
       return row
@@ -1452,175 +1461,185 @@ for k = 1, #ids do
   if recs[k][KEEPS] > 0 and not keeps[k] then recs[k][KEEPS], changed[k] = 0, true end
 end
 
-local function close_heads()
-  if not granted_at then return end
-  local to = HEADS
-  for p = HEADS, #rec, STRIDE do
-    if not granted_at[p] then
-      rec[to], rec[to + 1], rec[to + 2] = rec[p], rec[p + 1], rec[p + 2]
-      rec[to + 3], rec[to + 4] = rec[p + 3], rec[p + 4]
-      to = to + STRIDE
+-- Writes the state and answers.
+local function finish()
+  local function close_heads()
+    if not granted_at then return end
+    local to = HEADS
+    for p = HEADS, #rec, STRIDE do
+      if not granted_at[p] then
+        rec[to], rec[to + 1], rec[to + 2] = rec[p], rec[p + 1], rec[p + 2]
+        rec[to + 3], rec[to + 4] = rec[p + 3], rec[p + 4]
+        to = to + STRIDE
+      end
+    end
+    for p = #rec, to, -1 do rec[p] = nil end
+  end
+
+  local function close_turns()
+    for class = 1, 3 do
+      local turns = {}
+      for who, row in pairs(rows[class]) do
+        if row.real > 0 then turns[who] = row.turn end
+      end
+      state.turns[class] = turns
     end
   end
-  for p = #rec, to, -1 do rec[p] = nil end
-end
 
-local function close_turns()
-  for class = 1, 3 do
-    local turns = {}
-    for who, row in pairs(rows[class]) do
-      if row.real > 0 then turns[who] = row.turn end
-    end
-    state.turns[class] = turns
+  -- What the next run has to know of the ledger, and of when the next one may go.
+  local function close_meter(gauge)
+    local meter, granted, pace = gauge.meter, gauge.granted, gauge.pace
+    local count = gauge.used + #granted
+    meter.n = gauge.total + #granted
+    local full = opens(gauge, gauge.limit, count, granted)
+    local low_full = full
+    if gauge.reserve > 0 then low_full = opens(gauge, gauge.limit - gauge.reserve, count, granted) end
+    meter.full, meter.low_full = full > now and full or 0, low_full > now and low_full or 0
+    local ready, paused = now, pause_ends(meter)
+    if full > ready then ready = full end
+    if paused > ready then ready = paused end
+    if pace and meter.bucket - pace.full > ready then ready = meter.bucket - pace.full end
+    meter.ready, meter.low_ready = ready, low_full > ready and low_full or ready
   end
-end
 
--- What the next run has to know of the ledger, and of when the next one may go.
-local function close_meter(gauge)
-  local meter, granted, pace = gauge.meter, gauge.granted, gauge.pace
-  local count = gauge.used + #granted
-  meter.n = gauge.total + #granted
-  local full = opens(gauge, gauge.limit, count, granted)
-  local low_full = full
-  if gauge.reserve > 0 then low_full = opens(gauge, gauge.limit - gauge.reserve, count, granted) end
-  meter.full, meter.low_full = full > now and full or 0, low_full > now and low_full or 0
-  local ready, paused = now, pause_ends(meter)
-  if full > ready then ready = full end
-  if paused > ready then ready = paused end
-  if pace and meter.bucket - pace.full > ready then ready = meter.bucket - pace.full end
-  meter.ready, meter.low_ready = ready, low_full > ready and low_full or ready
-end
-
--- A meter that nobody has named for long is forgotten with its ledger.
-local function forget_meters()
-  for n = #state.meters, 1, -1 do
-    local meter = state.meters[n]
-    local kept = meter.keep > KEPT_METER and meter.keep or KEPT_METER
-    if meter.seen + kept < now then
-      call('DEL', prefix .. 'ledger:' .. meter.name)
-      table.remove(state.meters, n)
+  -- A meter that nobody has named for long is forgotten with its ledger.
+  local function forget_meters()
+    for n = #state.meters, 1, -1 do
+      local meter = state.meters[n]
+      local kept = meter.keep > KEPT_METER and meter.keep or KEPT_METER
+      if meter.seen + kept < now then
+        call('DEL', prefix .. 'ledger:' .. meter.name)
+        table.remove(state.meters, n)
+      end
     end
   end
-end
 
-local function save()
-  close_heads()
-  close_turns()
-  for n = 1, #distinct do close_meter(distinct[n]) end
-  local meters = state.meters
-  if #meters > #distinct then forget_meters() end
-  local turns, passed = state.turns, state.passed
-  -- The order is that of `load_state`.
-  local s = {
-    VERSION, 0, state.id, state.past, state.last, state.since, state.block, state.why, state.gen, state.grants,
-    state.acked, state.turn, turns[1], turns[2], turns[3], passed[1], passed[2], passed[3], state.meter,
-    state.stops, state.pruned, #ids, #meters,
-  }
-  local p = #s
-  for k = 1, #ids do
-    s[p + 1], s[p + 2] = ids[k], changed[k] and freeze(recs[k]) or state.recs[k]
-    p = p + 2
+  local function save()
+    close_heads()
+    close_turns()
+    for n = 1, #distinct do close_meter(distinct[n]) end
+    local meters = state.meters
+    if #meters > #distinct then forget_meters() end
+    local turns, passed = state.turns, state.passed
+    -- The order is that of `load_state`.
+    local s = {
+      VERSION, 0, state.id, state.past, state.last, state.since, state.block, state.why, state.gen,
+      state.grants, state.acked, state.turn, turns[1], turns[2], turns[3], passed[1], passed[2], passed[3], state.meter,
+      state.stops, state.pruned, #ids, #meters,
+    }
+    local p = #s
+    for k = 1, #ids do
+      s[p + 1], s[p + 2] = ids[k], changed[k] and freeze(recs[k]) or state.recs[k]
+      p = p + 2
+    end
+    for n = 1, #meters do
+      local m = meters[n]
+      s[p + 1], s[p + 2], s[p + 3], s[p + 4], s[p + 5], s[p + 6] = m.id, m.name, m.wipe, m.n, m.score, m.keep
+      s[p + 7], s[p + 8], s[p + 9], s[p + 10], s[p + 11] = m.keep_until, m.seen, m.bucket, m.low, m.pause
+      s[p + 12], s[p + 13], s[p + 14], s[p + 15] = m.at, m.since, m.refusals, m.strict
+      s[p + 16], s[p + 17], s[p + 18], s[p + 19] = m.full, m.low_full, m.ready, m.low_ready
+      p = p + 19
+    end
+    s[2] = p
+    call('SET', KEYS[1], freeze(s))
   end
-  for n = 1, #meters do
-    local m = meters[n]
-    s[p + 1], s[p + 2], s[p + 3], s[p + 4], s[p + 5], s[p + 6] = m.id, m.name, m.wipe, m.n, m.score, m.keep
-    s[p + 7], s[p + 8], s[p + 9], s[p + 10], s[p + 11] = m.keep_until, m.seen, m.bucket, m.low, m.pause
-    s[p + 12], s[p + 13], s[p + 14], s[p + 15] = m.at, m.since, m.refusals, m.strict
-    s[p + 16], s[p + 17], s[p + 18], s[p + 19] = m.full, m.low_full, m.ready, m.low_ready
-    p = p + 19
-  end
-  s[2] = p
-  call('SET', KEYS[1], freeze(s))
-end
 
--- Others' heads, by what they may pay.
-local function count_others()
-  for n = 1, #all_lanes do
-    local lane = all_lanes[n]
-    local high, normal, batch = lane.waiting[1], lane.waiting[2], lane.waiting[3]
-    for w = 1, #lane do
-      local way = lane[w]
-      for g = 1, #way do
-        local gauge = way[g]
-        if gauge.counted ~= lane and not gauge.unknown then
-          gauge.counted = lane
-          gauge.high, gauge.normal, gauge.batch = gauge.high + high, gauge.normal + normal, gauge.batch + batch
+  -- Others' heads, by what they may pay.
+  local function count_others()
+    for n = 1, #all_lanes do
+      local lane = all_lanes[n]
+      local high, normal, batch = lane.waiting[1], lane.waiting[2], lane.waiting[3]
+      for w = 1, #lane do
+        local way = lane[w]
+        for g = 1, #way do
+          local gauge = way[g]
+          if gauge.counted ~= lane and not gauge.unknown then
+            gauge.counted = lane
+            gauge.high, gauge.normal = gauge.high + high, gauge.normal + normal
+            gauge.batch = gauge.batch + batch
+          end
         end
       end
     end
   end
-end
 
-local function show_meter(gauge)
-  if not gauge then
-    return '{"used":0,"waiting":[0,0,0],"pause":"open","left":0,"strict":0}'
-  end
-  local meter = gauge.meter
-  local left, pause = pause_ends(meter) - now, 'open'
-  if meter.pause == CLOSED then pause = 'closed' elseif meter.pause == PROBING then pause = 'probe' end
-  return format('{"used":%d,"waiting":[%d,%d,%d],"pause":"%s","left":%d,"strict":%d}',
-    gauge.used + #gauge.granted, gauge.high, gauge.normal, gauge.batch, pause,
-    pause ~= 'open' and left > 0 and left or 0, meter.strict > now and meter.strict - now or 0)
-end
-
-local function show_meters()
-  count_others()
-  local shown = {}
-  for index = 1, asked do shown[index] = show_meter(gauges[index]) end
-  return '[' .. table.concat(shown, ',') .. ']'
-end
-
-local function show_stops()
-  if next(state.stops) == nil then return '{}' end
-  local shown = {}
-  for name, until_ in pairs(state.stops) do
-    shown[#shown + 1] = format('%s:%d', cjson.encode(name), until_ < 0 and -1 or until_ - now)
-  end
-  table.sort(shown)
-  return '{' .. table.concat(shown, ',') .. '}'
-end
-
--- What the instance has not heard, and whether the log no longer reaches back so far.
-local function show_news()
-  local applied = rec[APPLIED]
-  local behind = state.gen - applied
-  if behind <= 0 then return '[]', whole(request.applied, 0, 2 ^ 53, 0) > state.gen end
-  if behind > NEWS_KEPT then return '[]', true end
-  local found = call('LRANGE', KEYS[3], -behind, behind > NEWS_AT_ONCE and NEWS_AT_ONCE - behind - 1 or -1)
-  local begins = format('[%d,', applied + 1)
-  if not found[1] or found[1]:sub(1, #begins) ~= begins then return '[]', true end
-  return '[' .. table.concat(found, ',') .. ']', false
-end
-
-local function show_table()
-  if request.table ~= true then return '' end
-  local seen, shown, all = {}, {}, call('HGETALL', KEYS[2])
-  for k = 1, #ids do seen[ids[k]] = recs[k][SEEN] end
-  for k = 1, #all, 2 do
-    local fine, one = pcall(cmsgpack.unpack, all[k + 1])
-    if fine and type(one) == 'table' then
-      local ago = now - (seen[all[k]] or whole(one.seen, 0, now, now))
-      shown[#shown + 1] = format('{"i":%s,"info":%s,"ago":%d}', cjson.encode(all[k]),
-        cjson.encode(text(one.info, MAX_INFO) or '{}'), ago > 0 and ago or 0)
+  local function show_meter(gauge)
+    if not gauge then
+      return '{"used":0,"waiting":[0,0,0],"pause":"open","left":0,"strict":0}'
     end
+    local meter = gauge.meter
+    local left, pause = pause_ends(meter) - now, 'open'
+    if meter.pause == CLOSED then pause = 'closed' elseif meter.pause == PROBING then pause = 'probe' end
+    return format('{"used":%d,"waiting":[%d,%d,%d],"pause":"%s","left":%d,"strict":%d}',
+      gauge.used + #gauge.granted, gauge.high, gauge.normal, gauge.batch, pause,
+      pause ~= 'open' and left > 0 and left or 0, meter.strict > now and meter.strict - now or 0)
   end
-  table.sort(shown)
-  return ',"table":[' .. table.concat(shown, ',') .. ']'
+
+  local function show_meters()
+    count_others()
+    local shown = {}
+    for index = 1, asked do shown[index] = show_meter(gauges[index]) end
+    return '[' .. table.concat(shown, ',') .. ']'
+  end
+
+  local function show_stops()
+    if next(state.stops) == nil then return '{}' end
+    local shown = {}
+    for name, until_ in pairs(state.stops) do
+      shown[#shown + 1] = format('%s:%d', cjson.encode(name), until_ < 0 and -1 or until_ - now)
+    end
+    table.sort(shown)
+    return '{' .. table.concat(shown, ',') .. '}'
+  end
+
+  -- What the instance has not heard, and whether the log no longer reaches back so far.
+  local function show_news()
+    local applied = rec[APPLIED]
+    local behind = state.gen - applied
+    if behind <= 0 then return '[]', whole(request.applied, 0, 2 ^ 53, 0) > state.gen end
+    if behind > NEWS_KEPT then return '[]', true end
+    local found = call('LRANGE', KEYS[3], -behind, behind > NEWS_AT_ONCE and NEWS_AT_ONCE - behind - 1 or -1)
+    local begins = format('[%d,', applied + 1)
+    if not found[1] or found[1]:sub(1, #begins) ~= begins then return '[]', true end
+    return '[' .. table.concat(found, ',') .. ']', false
+  end
+
+  local function show_table()
+    if request.table ~= true then return '' end
+    local seen, shown, all = {}, {}, call('HGETALL', KEYS[2])
+    for k = 1, #ids do seen[ids[k]] = recs[k][SEEN] end
+    for k = 1, #all, 2 do
+      local fine, one = pcall(cmsgpack.unpack, all[k + 1])
+      if fine and type(one) == 'table' then
+        local ago = now - (seen[all[k]] or whole(one.seen, 0, now, now))
+        shown[#shown + 1] = format('{"i":%s,"info":%s,"ago":%d}', cjson.encode(all[k]),
+          cjson.encode(text(one.info, MAX_INFO) or '{}'), ago > 0 and ago or 0)
+      end
+    end
+    table.sort(shown)
+    return ',"table":[' .. table.concat(shown, ',') .. ']'
+  end
+
+  local function look()
+    if not own_look or own_look == NEVER then
+      rec[TOLD] = -1
+      return -1
+    end
+    local at = ceil(own_look)
+    if at < now then at = now end
+    rec[TOLD] = at
+    return at - now
+  end
+
+  local look_in = look()
+  save()
+  local news, missed = show_news()
+  return reply(status, '[' .. table.concat(grants, ',') .. ']', look_in, show_meters(), show_stops(), news,
+    missed, #ids, show_table())
 end
 
-local function look()
-  if not own_look or own_look == NEVER then
-    rec[TOLD] = -1
-    return -1
-  end
-  local at = ceil(own_look)
-  if at < now then at = now end
-  rec[TOLD] = at
-  return at - now
+return finish()
+
 end
 
-local look_in = look()
-save()
-local news, missed = show_news()
-return reply(status, '[' .. table.concat(grants, ',') .. ']', look_in, show_meters(), show_stops(), news,
-  missed, #ids, show_table())
+return run()
