@@ -152,7 +152,8 @@ impl Crowd {
         for (channel, text) in self.stage.pushes() {
             let Some(name) = channel.strip_prefix("to:") else { continue };
             let push: Value = serde_json::from_str(&text).unwrap();
-            let at: u64 = push["at"].as_str().unwrap().parse().unwrap();
+            // Without a time it is asked to call at once: somebody new is there.
+            let at = push["at"].as_str().map_or(self.stage.now, |at| at.parse().unwrap());
             let Some(instance) = self.instances.get_mut(name) else { continue };
             if instance.asleep <= self.now {
                 instance.look = Some(at.saturating_add_signed(-self.offset).max(self.now));

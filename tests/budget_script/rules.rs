@@ -252,6 +252,44 @@ fn a_head_of_another_instance_keeps_its_slot_for_its_turn_and_no_longer() {
 }
 
 #[test]
+fn an_instance_that_does_not_come_for_its_slots_soon_keeps_only_one_of_them() {
+    let mut stage = Stage::begun(vec![meter("omni", 4, 10 * SECOND)]);
+    let live = 100 * SECOND;
+    let ask = |stage: &mut Stage, instance: &str, heads: Value| {
+        granted(&stage.call(instance, json!({ "heads": heads, "live": live })))
+    };
+    let four = heads(&stage, 0, "x", 0..4);
+    assert_eq!(ask(&mut stage, "z", four), [0, 1, 2, 3]);
+    let four = heads(&stage, 0, "x", 10..14);
+    assert_eq!(ask(&mut stage, "a", four), [0u64; 0]);
+    stage.pass(SECOND);
+    let two = heads(&stage, 0, "x", 20..22);
+    assert_eq!(ask(&mut stage, "b", two), [0u64; 0]);
+    stage.pass(10 * SECOND);
+    for (pass, expected) in [(0, vec![]), (SECOND / 20, vec![]), (1, vec![20, 21])] {
+        stage.pass(pass);
+        assert_eq!(ask(&mut stage, "b", Value::Null), expected);
+    }
+    // The others still stand in line.
+    let reply = stage.call("b", json!({ "live": live }));
+    assert_eq!(reply["meters"][0]["waiting"], json!([4, 0, 0]));
+    assert_eq!(ask(&mut stage, "a", Value::Null), [10, 11]);
+}
+
+#[test]
+fn a_call_that_pays_what_its_instance_no_longer_names_is_not_granted() {
+    let mut stage = Stage::begun(vec![meter("omni", 1, 10 * SECOND)]);
+    let two = heads(&stage, 1, "x", 0..2);
+    assert_eq!(granted(&stage.call("a", json!({ "heads": two }))), [0]);
+    stage.pass(10 * SECOND);
+    stage.meters = vec![meter("other", 1, 10 * SECOND)];
+    let reply = stage.call("a", json!({}));
+    assert_eq!((granted(&reply), &reply["look"]), (vec![], &json!(-1)));
+    let one = heads(&stage, 1, "x", 2..3);
+    assert_eq!(granted(&stage.call("a", json!({ "heads": one }))), [2]);
+}
+
+#[test]
 fn the_first_in_line_is_told_its_time_and_told_anew_when_it_changes() {
     let mut stage = Stage::begun(vec![meter("omni", 2, 10 * SECOND)]);
     let reply = stage.call("a", json!({ "heads": heads(&stage, 0, "x", 0..2) }));

@@ -1,7 +1,7 @@
 //! The `cmsgpack` of Redis, in the widest form of each kind: the real one reads what this writes, and
 //! sizes are no subject here.
 
-use mlua::{Lua, LuaString, Result as LuaResult, Table, Value};
+use mlua::{Lua, LuaString, MultiValue, Result as LuaResult, Table, Value};
 
 /// What lies deeper becomes nil.
 const DEEPEST: usize = 16;
@@ -21,11 +21,11 @@ pub(super) fn library(lua: &Lua) -> LuaResult<Table> {
         lua.create_function(|lua, text: LuaString| {
             let bytes = text.as_bytes();
             let mut rest: &[u8] = &bytes;
-            let value = unpack(lua, &mut rest)?;
-            match rest.is_empty() {
-                true => Ok(value),
-                false => Err(mlua::Error::runtime("more than one value")),
+            let mut values = MultiValue::new();
+            while !rest.is_empty() {
+                values.push_back(unpack(lua, &mut rest)?);
             }
+            Ok(values)
         })?,
     )?;
     Ok(table)
