@@ -471,7 +471,7 @@ mod tests {
         let order = std::iter::from_fn(|| {
             let next = line.next_to_prepare().first().copied()?;
             line.prepare_next(to);
-            Some(next.1)
+            Some(next.2)
         });
         assert_eq!(order.collect::<Vec<_>>(), [1, 3, 4, 5]);
     }
