@@ -123,6 +123,7 @@ impl Speaker {
     pub(crate) async fn run(mut self) {
         let mut pause = FIRST_PAUSE;
         loop {
+            let began = Instant::now();
             let store = self.store.clone();
             let instance = self.inner.instance.clone();
             let (error, answered) = match store.connect(&instance).await {
@@ -134,7 +135,13 @@ impl Speaker {
             if answered && now.saturating_duration_since(since) < CURRENT {
                 // One connection was cut: that is no loss yet, and nothing is sent meanwhile.
                 tracing::debug!(%error, "the connection to the shared budget ended");
-                pause = FIRST_PAUSE;
+                if now.saturating_duration_since(began) >= CURRENT {
+                    pause = FIRST_PAUSE;
+                    continue;
+                }
+                // One after the other is cut: that is no reason to storm the store.
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }
             self.inner.lost(&error);
