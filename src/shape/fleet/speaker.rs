@@ -187,6 +187,12 @@ impl Speaker {
             };
             let reply = result.and_then(|text| wire::reply(&text, &self.inner.instance));
             match reply {
+                Ok(Reply { status: Status::Old, .. }) => {
+                    // It has done nothing of it.
+                    self.queue.with(|queue| queue.unsaid(call.said));
+                    self.inner.untold(call.news);
+                    return (StoreError::Unusable("it has heard a later call".to_owned()), false);
+                }
                 Ok(reply) => self.answered(&call, sent, reply),
                 Err(error) => {
                     self.queue.with(|queue| queue.unsaid(call.said));
@@ -247,7 +253,7 @@ impl Speaker {
             Some(_) => self.queue.with(|queue| queue.say(now)),
             None => Said::default(),
         };
-        let news = self.inner.to_tell();
+        let (news, applied) = (self.inner.to_tell(), self.applied);
         let texts: Vec<&str> = news.iter().map(|one| one.text.as_str()).collect();
         let uploads = match self.upload && expect.is_some() {
             true => self.queue.with(|queue| {
@@ -271,11 +277,11 @@ impl Speaker {
             meters: &self.constants.meters,
             uploads,
             news: &texts,
-            applied: self.applied,
+            applied,
             table: self.inner.wants_table(now),
         };
         let request = wire::request(&envelope, &said, &self.timing, now);
-        Call { said, news, request, known: expect.is_some(), stepped: self.stepped }
+        Call { said, news, applied, request, known: expect.is_some(), stepped: self.stepped }
     }
 
     fn tolerance(&self) -> Duration {
@@ -336,11 +342,8 @@ impl Speaker {
 
     /// What others have told meanwhile, and who has heard what was told here.
     fn learn_news(&mut self, call: &Call, sent: Instant, received: Instant, reply: &Reply) {
-        if reply.status == Status::Old {
-            self.inner.untold(call.news.clone());
-            return;
-        }
-        if reply.missed || reply.generation < self.applied {
+        // News that came by themselves meanwhile may be newer than this answer.
+        if reply.missed || reply.generation < call.applied {
             (self.hear)(News::Missed);
             self.applied = reply.generation;
         }
@@ -402,6 +405,8 @@ impl Speaker {
 struct Call {
     said: Said,
     news: Vec<Telling>,
+    /// The news that had been heard.
+    applied: Generation,
     request: String,
     /// Whether the store's clock was known.
     known: bool,
