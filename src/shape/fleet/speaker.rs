@@ -294,10 +294,18 @@ impl Speaker {
             .to_string()
     }
 
-    fn answered(&mut self, call: &Call, sent: Instant, reply: Reply) {
+    fn answered(&mut self, call: &Call, sent: Instant, mut reply: Reply) {
         let received = Instant::now();
+        let slept = suspended().abs_diff(self.suspended) > SUSPENDED;
+        if slept {
+            // Since when it was granted nobody here can tell; the next call makes a new beginning.
+            tracing::info!("this machine was suspended; what was granted goes back");
+            self.timing.forget();
+            let unused: Vec<_> = reply.answer.grants.drain(..).map(|grant| grant.id).collect();
+            self.queue.with(|queue| queue.return_unused(unused));
+        }
         let sample = Sample { sent, received, store: reply.now };
-        if self.timing.learn(sample, self.tolerance()) == Agrees::No {
+        if !slept && self.timing.learn(sample, self.tolerance()) == Agrees::No {
             tracing::warn!(
                 "the clock of the shared budget was set; nothing is sent for a whole window"
             );
@@ -432,9 +440,17 @@ fn view(seat: &wire::Seat, instance: &str) -> Option<InstanceView> {
     })
 }
 
+#[cfg(test)]
+thread_local! {
+    /// For how long a test says that the machine slept.
+    pub(super) static SLEPT: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
+}
+
 /// For how long this machine was suspended since it was started.
 fn suspended() -> Duration {
     let read = |id| Duration::try_from(rustix::time::clock_gettime(id)).unwrap_or_default();
     let monotonic = read(rustix::time::ClockId::Monotonic);
+    #[cfg(test)]
+    let monotonic = monotonic.saturating_sub(SLEPT.get());
     read(rustix::time::ClockId::Boottime).saturating_sub(monotonic)
 }
