@@ -145,7 +145,15 @@ impl Speaker {
                 continue;
             }
             self.inner.lost(&error);
-            self.queue.with(|queue| queue.lose(since, now));
+            let sends_alone = self.queue.with(|queue| {
+                queue.lose(since, now);
+                queue.sends_alone()
+            });
+            if sends_alone {
+                // When it is back nothing is sent without it for a moment, so that the first call that
+                // counts can tell of all that was, of permits in hand too.
+                self.known_since = None;
+            }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -328,7 +336,10 @@ impl Speaker {
             // A slow call; the next one is quicker, or finds out that it is the clock.
             Status::Mismatch => self.again = Some(received + Duration::from_millis(10)),
             Status::Newcomer => {
-                self.again = self.known_since.map(|since| since + NEWCOMER);
+                // Where that time is over, there is no room for it.
+                let at = self.known_since.map(|since| since + NEWCOMER);
+                self.again = at.filter(|at| *at > received).or(Some(received + NEWCOMER));
+                self.queue.with(|queue| queue.settle(received));
                 return;
             }
             Status::Old => return,
