@@ -1,5 +1,6 @@
 //! Connecting and TLS, for whoever speaks to another host.
 
+mod bounded;
 mod client;
 mod dial;
 mod password;

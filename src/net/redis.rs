@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::net::bounded::{Bounded, Tally};
 use crate::net::dial::Dial;
 use crate::net::password::Password;
 use crate::net::roots::{RootsError, TlsRoots};
@@ -28,6 +29,8 @@ const MOST_SHOWN: usize = 200;
 const LONGEST_LINE: usize = 512;
 /// The longest text that is taken from a channel.
 const LONGEST_PUSH: usize = 1024 * 1024;
+/// The longest answer. A thousand instances and a hundred news are shorter.
+const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
 /// A connection on which nothing is said, such as a subscription, is known to be dead after 8 s.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
@@ -104,13 +107,13 @@ impl Redis {
     /// # Errors
     /// [`RedisFault`].
     pub async fn commands(&self, password: Option<&Password>) -> Result<RedisCommands, RedisFault> {
-        let stream = self.open(password).await?;
+        let (stream, read) = Bounded::new(self.open(password).await?, LONGEST_ANSWER);
         // Who asks has a time limit of its own for each command.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let made = MultiplexedConnection::new_with_config(&nothing_to_say(), stream, config).await;
         let (connection, driver) = made.map_err(|error| fault(&error, password))?;
         let driver = AbortOnDropHandle::new(tokio::spawn(driver));
-        Ok(RedisCommands { connection, _driver: driver, password: password.cloned() })
+        Ok(RedisCommands { connection, read, _driver: driver, password: password.cloned() })
     }
 
     /// Opens a connection for what is published in these channels, of which up to `room` texts wait to
@@ -127,12 +130,13 @@ impl Redis {
         channels: &[String],
         room: usize,
     ) -> Result<mpsc::Receiver<String>, RedisFault> {
-        let stream = self.open(password).await?;
+        // What comes in one piece with a text is read with it.
+        let (stream, read) = Bounded::new(self.open(password).await?, 2 * LONGEST_PUSH);
         let told = |error: redis::RedisError| fault(&error, password);
         let mut subscription = PubSub::new(&nothing_to_say(), stream).await.map_err(told)?;
         subscription.subscribe(channels).await.map_err(told)?;
         let (sender, receiver) = mpsc::channel(room);
-        tokio::spawn(hand_on(subscription.into_on_message(), sender));
+        tokio::spawn(hand_on(subscription.into_on_message(), sender, read));
         Ok(receiver)
     }
 
@@ -162,12 +166,13 @@ impl Redis {
 }
 
 /// Hands on what is published, until nobody listens or there is no room. Runs as a task of its own.
-async fn hand_on(mut messages: PubSubStream, listener: mpsc::Sender<String>) {
+async fn hand_on(mut messages: PubSubStream, listener: mpsc::Sender<String>, read: Tally) {
     loop {
         let message = tokio::select! {
             () = listener.closed() => return,
             message = messages.next() => message,
         };
+        read.begin();
         let text = message.and_then(|message| message.get_payload::<String>().ok());
         let Some(text) = text.filter(|text| text.len() <= LONGEST_PUSH) else { return };
         if listener.try_send(text).is_err() {
@@ -194,6 +199,7 @@ impl RedisScript {
 /// asked then may still come.
 pub struct RedisCommands {
     connection: MultiplexedConnection,
+    read: Tally,
     _driver: AbortOnDropHandle<()>,
     password: Option<Password>,
 }
@@ -234,6 +240,7 @@ impl RedisCommands {
 
     async fn send(&mut self, command: &Cmd) -> Result<String, RedisFault> {
         let password = self.password.as_ref();
+        self.read.begin();
         let answer = self.connection.send_packed_command(command).await;
         let text = match answer.and_then(Value::extract_error) {
             Ok(Value::BulkString(bytes)) => String::from_utf8(bytes).ok(),
@@ -420,6 +427,29 @@ mod tests {
         let redis = served(7, &[b'x'; 4096]);
         let fault = redis.commands(Some(&password())).await.unwrap_err();
         assert_eq!(fault, no_redis());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_without_an_end_is_read_no_further() {
+        let (dial, mut pipes) = Dial::pipe();
+        let server = tokio::spawn(async move {
+            let mut end: PipeEnd = pipes.recv().await.unwrap();
+            for _ in 0..3 {
+                while end.read_u8().await.unwrap() != b'\n' {}
+            }
+            end.write_all(b"$500000000\r\n").await.unwrap();
+            let mut written = 0;
+            while end.write_all(&[b'x'; 65_536]).await.is_ok() {
+                written += 65_536;
+            }
+            written
+        });
+        let redis = Redis { dial, username: None, database: 0 };
+        let mut commands = redis.commands(None).await.unwrap();
+        let fault = commands.ask(&["INFO"]).await.unwrap_err();
+        drop(commands);
+        let written = server.await.unwrap();
+        assert!(written < 2 * LONGEST_ANSWER, "{written} bytes were taken: {fault}");
     }
 
     #[tokio::test(start_paused = true)]

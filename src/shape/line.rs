@@ -198,11 +198,14 @@ impl Line {
         }
     }
 
-    /// The first `most` of each row who are ready, with how many are ready before them in it.
+    /// The first `most` of each row who are ready, with how many are ready before them in it. Class by
+    /// class, and in each the callers in the order of their turns.
     pub(crate) fn ready(&self, most: usize) -> impl Iterator<Item = (Seat, usize, Ticket)> {
         let classes = self.classes.iter().zip(Priority::ALL).filter(|(class, _)| class.ready > 0);
         classes.flat_map(move |(class, priority)| {
-            class.callers.iter().flat_map(move |(&caller, of_caller)| {
+            let turns = class.ring.iter();
+            let in_turn = turns.filter_map(|&one| Some((one, class.callers.get(&one)?)));
+            in_turn.flat_map(move |(caller, of_caller)| {
                 of_caller.rows.iter().flat_map(move |(&lane, row)| {
                     let seat = Seat { priority, caller, lane };
                     let first = row.ready.iter().take(most).enumerate();

@@ -90,6 +90,7 @@ impl Meter {
             Sharing::Nobody => own,
             Sharing::Store(seen) => own.min(self.schedule.limit().saturating_sub(seen.used)),
             Sharing::Shut(_) => 0,
+            Sharing::Part(part) if part.rests => 0,
             Sharing::Part(part) => own.min(part.schedule.free(now, share)),
         }
     }
@@ -148,7 +149,7 @@ impl Meter {
 
     pub(crate) fn take(&mut self, now: Instant, priority: Priority) {
         if self.pause.take(now) {
-            self.schedule.empty(now);
+            self.empty(now);
         }
         let share = self.share(priority);
         self.schedule.take(now, share);
@@ -184,7 +185,7 @@ impl Meter {
     /// Omni took a call.
     pub(crate) fn taken(&mut self, now: Instant, grant: u64) {
         if self.pause.taken(grant) {
-            self.schedule.empty(now);
+            self.empty(now);
         }
     }
 
@@ -200,6 +201,17 @@ impl Meter {
     ) {
         self.pause.refused(now, grant, next_grant, retry_after, self.window, jitter);
         self.schedule.turn_strict(now, now + STRICT_FOR);
+        if let Some(part) = self.sharing.part(now) {
+            part.turn_strict(now, now + STRICT_FOR);
+        }
+    }
+
+    /// After a pause sends go at pace.
+    fn empty(&mut self, now: Instant) {
+        self.schedule.empty(now);
+        if let Some(part) = self.sharing.part(now) {
+            part.empty(now);
+        }
     }
 }
 

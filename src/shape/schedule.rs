@@ -120,6 +120,10 @@ impl Schedule {
         &self.settings
     }
 
+    pub(crate) fn strict_until(&self) -> Option<Instant> {
+        self.strict_until
+    }
+
     pub(crate) fn is_strict(&self) -> bool {
         self.strict_until.is_some()
     }

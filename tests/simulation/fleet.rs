@@ -24,6 +24,15 @@ const INSTANCES: usize = 16;
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
+/// How an instance is set up, and used.
+#[derive(Clone, Copy)]
+struct Mode {
+    on_lost: OnLost,
+    busy: bool,
+}
+
+const HOLD: Mode = Mode { on_lost: OnLost::Hold, busy: false };
+
 /// What came of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -71,7 +80,7 @@ async fn simulate(seed: u64, time: Duration) -> Outcome {
     let world = World::new(seed);
     let omni = Arc::new(Omni { arrivals: Mutex::default(), refuse: Mutex::new(0) });
     let mut instances: Vec<JoinSet<()>> =
-        (0..INSTANCES).map(|of| instance(&world, &omni, of, chance.next())).collect();
+        (0..INSTANCES).map(|of| instance(&world, &omni, of, chance.next(), HOLD)).collect();
     let began = Instant::now();
     let mut faults = Vec::new();
     while began.elapsed() < time {
@@ -83,6 +92,43 @@ async fn simulate(seed: u64, time: Duration) -> Outcome {
         faults.push(fault);
     }
     drop(instances);
+    let mut arrivals = omni.arrivals.lock().unwrap().clone();
+    arrivals.sort();
+    let worst = worst(&arrivals, began);
+    let runs = world.runs.load(Ordering::Relaxed);
+    Outcome { arrivals: arrivals.len(), worst, runs, time: began.elapsed(), faults }
+}
+
+/// A few busy instances lose the store all at once, again and again, and share meanwhile.
+pub(crate) fn run_lost_to_all(seed: u64) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(lose_to_all(seed))
+}
+
+async fn lose_to_all(seed: u64) -> Outcome {
+    const FEW: usize = 4;
+    let mut chance = Chance::new(seed);
+    let world = World::new(seed);
+    let omni = Arc::new(Omni { arrivals: Mutex::default(), refuse: Mutex::new(0) });
+    let instances = NonZeroU32::new(FEW as u32).unwrap();
+    let mode = Mode { on_lost: OnLost::Share { instances }, busy: true };
+    let houses: Vec<JoinSet<()>> =
+        (0..FEW).map(|of| instance(&world, &omni, of, chance.next(), mode)).collect();
+    let began = Instant::now();
+    let mut faults = Vec::new();
+    for _ in 0..6 {
+        sleep(chance.between(70 * SECOND, 200 * SECOND)).await;
+        let time = chance.between(5 * SECOND, 400 * SECOND);
+        (0..FEW).for_each(|of| world.cut(of, time));
+        faults.push("lost to all");
+        sleep(time).await;
+    }
+    sleep(100 * SECOND).await;
+    drop(houses);
     let mut arrivals = omni.arrivals.lock().unwrap().clone();
     arrivals.sort();
     let worst = worst(&arrivals, began);
@@ -115,7 +161,7 @@ async fn fault(
     let of = usize::try_from(chance.below(INSTANCES as u64)).unwrap();
     match chance.below(16) {
         0 | 1 => {
-            instances[of] = instance(world, omni, of, chance.next());
+            instances[of] = instance(world, omni, of, chance.next(), HOLD);
             "kill"
         }
         2 => {
@@ -137,7 +183,7 @@ async fn fault(
             world.set_clock(if chance.is(50) { by } else { -by });
             if chance.is(30) {
                 // Somebody new comes in that moment.
-                instances[of] = instance(world, omni, of, chance.next());
+                instances[of] = instance(world, omni, of, chance.next(), HOLD);
             }
             "clock"
         }
@@ -173,7 +219,7 @@ async fn fault(
         14 => {
             // All at once, as when a cluster is restarted.
             for (of, one) in instances.iter_mut().enumerate() {
-                *one = instance(world, omni, of, chance.next());
+                *one = instance(world, omni, of, chance.next(), HOLD);
             }
             "all killed"
         }
@@ -187,7 +233,7 @@ async fn fault(
 }
 
 /// One instance with its callers. Dropped, it is killed.
-fn instance(world: &Arc<World>, omni: &Arc<Omni>, of: usize, seed: u64) -> JoinSet<()> {
+fn instance(world: &Arc<World>, omni: &Arc<Omni>, of: usize, seed: u64, mode: Mode) -> JoinSet<()> {
     let budget = BudgetSettings {
         id: BudgetId::new("omni"),
         limit: NonZeroU32::new(LIMIT).unwrap(),
@@ -206,7 +252,7 @@ fn instance(world: &Arc<World>, omni: &Arc<Omni>, of: usize, seed: u64) -> JoinS
         ShaperSettings { budgets: vec![budget], keys: vec![key.clone()], callers: Vec::new() };
     let shaper = Arc::new(Shaper::open(settings, None).unwrap());
     let store = Arc::new(Way { world: world.clone(), of });
-    let fleet = FleetSettings { on_lost: OnLost::Hold, trust_empty: false, name: of.to_string() };
+    let fleet = FleetSettings { on_lost: mode.on_lost, trust_empty: false, name: of.to_string() };
     shaper.join_fleet(&fleet, store, |_| {});
     let mut chance = Chance::new(seed);
     let mut tasks = JoinSet::new();
@@ -217,6 +263,7 @@ fn instance(world: &Arc<World>, omni: &Arc<Omni>, of: usize, seed: u64) -> JoinS
     let some = usize::from(chance.is(30));
     let callers = [crawls.clone(), crawls, person].into_iter().chain(vec![service; some]);
     for (name, priority, rests) in callers {
+        let rests = if mode.busy { 200 * MS } else { rests };
         let caller = Caller {
             shaper: shaper.clone(),
             omni: omni.clone(),

@@ -60,6 +60,15 @@ fn no_61st_request_arrives_whatever_fails() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
+#[test]
+fn where_the_store_is_lost_to_all_shares_keep_the_bound_also_while_it_comes_back() {
+    for seed in 1..=5 {
+        let outcome = fleet::run_lost_to_all(seed);
+        println!("{}", told(seed, &outcome));
+        assert_eq!(wrong(&outcome), None, "seed {seed}");
+    }
+}
+
 fn told(seed: u64, outcome: &Outcome) -> String {
     format!(
         "seed {seed}: {} arrivals, worst {} in {} s, {} script runs, {} faults ({}), busy {:.1} %",

@@ -1,13 +1,13 @@
 //! Which calls the store is told of, and when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::base::Priority;
 use crate::shape::fleet::call::{Head, Said};
-use crate::shape::fleet::membership::{Known, Reach};
+use crate::shape::fleet::membership::{Known, Membership, Reach};
 use crate::shape::line::{LaneIndex, Seat, Ticket};
 use crate::shape::meter::{later, sooner as sooner_of};
 use crate::shape::queue::{Queue, Stage};
@@ -18,6 +18,10 @@ pub(crate) const PER_ROW: usize = 4;
 
 /// So many it is told of in all.
 const HEADS: usize = 32;
+
+/// Of each class so many rows at least, where other classes have more rows than there is room for: the
+/// store owes each class its due, and can grant only what it knows.
+const PER_CLASS: usize = 8;
 
 /// How long before the own ledger has a slot the store is asked: a grant that comes first waits.
 const EARLY: Duration = Duration::from_millis(100);
@@ -51,6 +55,10 @@ impl Queue {
         tell |= fleet.known.iter().any(|(ticket, known)| !self.is_ready_at(*ticket, known.seat));
         for (seat, nth, ticket) in self.line.ready(1) {
             if nth > 0 || tell || fleet.has(ticket) || fleet.knows_row(seat) {
+                continue;
+            }
+            if !fleet.has_room(seat.priority) {
+                // As soon as one of those is granted.
                 continue;
             }
             match self.offered(seat, now) {
@@ -95,16 +103,12 @@ impl Queue {
     /// What there is to be said to the store now; from here on it is taken to know.
     pub(in crate::shape) fn say(&mut self, now: Instant) -> Said {
         self.advance(now);
-        let mut first: Vec<(usize, Seat, Ticket)> = Vec::new();
-        if let Some(fleet) = &self.fleet {
-            let ready = self.line.ready(PER_ROW).filter(|(_, _, ticket)| !fleet.has(*ticket));
-            first.extend(ready.map(|(seat, nth, ticket)| (nth, seat, ticket)));
-        }
-        // The first of each row before the second of any.
-        first.sort_by_key(|&(nth, seat, ticket)| (nth, seat.priority, ticket));
         let mut known = BTreeMap::new();
         let mut heads = Vec::new();
-        for (_, seat, ticket) in first.into_iter().take(HEADS) {
+        for (seat, ticket) in self.first_to_tell(now) {
+            if heads.len() == HEADS {
+                break;
+            }
             if let Some((head, ways)) = self.head(seat, ticket, now) {
                 known.insert(ticket, Known { seat, ways });
                 heads.push(head);
@@ -118,6 +122,26 @@ impl Queue {
             reports: std::mem::take(&mut fleet.reports),
             stops: std::mem::take(&mut fleet.stops),
         }
+    }
+
+    /// Those of whom the store may be told, the most important first: the first of each row before the
+    /// second of any, some rows of each class before more of one, and callers by turns.
+    fn first_to_tell(&self, now: Instant) -> Vec<(Seat, Ticket)> {
+        let Some(fleet) = &self.fleet else { return Vec::new() };
+        let mut rows = [0; Priority::ALL.len()];
+        let mut first = Vec::new();
+        for (seat, nth, ticket) in self.line.ready(PER_ROW) {
+            let known = fleet.known.contains_key(&ticket);
+            if fleet.has(ticket) || !known && self.offered(seat, now) != Next::Now {
+                continue;
+            }
+            let of_class = &mut rows[seat.priority as usize];
+            *of_class += usize::from(nth == 0);
+            first.push(((nth, *of_class > PER_CLASS), seat, ticket));
+        }
+        // Who is equal stays in the order of turns.
+        first.sort_by_key(|&(order, ..)| order);
+        first.into_iter().map(|(_, seat, ticket)| (seat, ticket)).collect()
     }
 
     fn head(&self, seat: Seat, ticket: Ticket, now: Instant) -> Option<(Head, Vec<usize>)> {
@@ -154,5 +178,15 @@ impl Queue {
             }
         }
         fleet.known.clear();
+    }
+}
+
+impl Membership {
+    /// Whether the store may be told of one more row of this class.
+    fn has_room(&self, class: Priority) -> bool {
+        let rows = self.known.values().map(|known| known.seat);
+        let rows: BTreeSet<_> = rows.map(|seat| (seat.priority, seat.caller, seat.lane)).collect();
+        let of_class = rows.iter().filter(|(priority, ..)| *priority == class);
+        rows.len() < HEADS || of_class.count() < PER_CLASS
     }
 }

@@ -49,7 +49,7 @@ impl Queue {
     }
 
     fn taker(&mut self, credit: &Credit, now: Instant) -> Taker {
-        if credit.expires <= now {
+        if credit.expires <= now || self.stop.holds(now) {
             return Taker::Nobody;
         }
         let (lanes, meters) = (&self.lanes, &self.meters);

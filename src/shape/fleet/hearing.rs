@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::shape::fleet::call::{Answer, GrantId, MeterTold, PauseTold};
-use crate::shape::fleet::membership::{Credit, Reach};
+use crate::shape::fleet::membership::{Credit, Membership, Reach};
 use crate::shape::fleet::sharing::{Seen, Sharing};
 use crate::shape::queue::Queue;
 
@@ -19,8 +19,9 @@ impl Queue {
         answer: &Answer,
         expires: Instant,
     ) {
+        let shortest = self.meters.iter().map(|meter| meter.schedule.span()).min();
         let Some(fleet) = &mut self.fleet else { return };
-        fleet.reach = Reach::Joined;
+        fleet.join(now, shortest.unwrap_or_default());
         fleet.blocked = answer.blocked.map(|(left, why)| (base + left, why));
         fleet.look = answer.look.map(|after| base + after);
         self.hear_stops(now, answer);
@@ -103,9 +104,25 @@ impl Queue {
         }
     }
 
+    /// The store answers, and grants nothing yet.
+    pub(in crate::shape) fn settle(&mut self, now: Instant) {
+        let Some(fleet) = &mut self.fleet else { return };
+        fleet.look = None;
+        if fleet.reach != Reach::Joined {
+            fleet.settles = true;
+            self.advance(now);
+        }
+    }
+
+    /// Whether anything is ever sent without the store.
+    pub(in crate::shape) fn sends_alone(&self) -> bool {
+        self.fleet.as_ref().is_some_and(Membership::sends_alone)
+    }
+
     /// The store does not answer any more.
     pub(in crate::shape) fn lose(&mut self, since: Instant, now: Instant) {
         let Some(fleet) = &mut self.fleet else { return };
+        fleet.settles = false;
         if fleet.reach == Reach::Joined {
             fleet.reach = Reach::Lost { since };
             (fleet.look, fleet.blocked) = (None, None);

@@ -19,6 +19,10 @@ use crate::shape::queue::Queue;
 /// For so long after the start nobody acts as if the store were lost.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// So soon after the store is back every instance has found it, and has told it what it sent: an attempt
+/// that fails, the pause after it, one that does not, and getting to know its clock.
+const OTHERS: Duration = Duration::from_secs(5);
+
 /// How it stands with the other instances.
 #[derive(Debug)]
 pub(crate) struct Membership {
@@ -35,6 +39,11 @@ pub(crate) struct Membership {
     /// When the store wants to be asked again.
     pub(super) look: Option<Instant>,
     pub(super) blocked: Option<(Instant, Blocked)>,
+    /// The store answers again, and is first told what was sent without it. Until then nothing more is
+    /// sent without it: it would not know.
+    pub(super) settles: bool,
+    /// Until then those who were without the store, too, tell it what they sent meanwhile.
+    pub(super) others_until: Option<Instant>,
     /// What was sent while it still counts, the oldest first.
     pub(super) sends: VecDeque<Sent>,
     /// The longest time for which a send counts.
@@ -86,6 +95,8 @@ impl Membership {
             stops: Vec::new(),
             look: None,
             blocked: None,
+            settles: false,
+            others_until: None,
             sends: VecDeque::new(),
             span,
             own_sends: 0,
@@ -118,6 +129,26 @@ impl Membership {
     /// Whether calls wait for nothing but the store.
     pub(crate) fn holds(&self) -> bool {
         self.on_lost == OnLost::Hold && self.reach != Reach::Joined
+    }
+
+    /// Whether anything is ever sent without the store.
+    pub(super) fn sends_alone(&self) -> bool {
+        self.on_lost != OnLost::Hold
+    }
+
+    /// The store answers. Where it was away for so long that others who share may have sent without it,
+    /// they need a moment to tell.
+    pub(super) fn join(&mut self, now: Instant, shortest_span: Duration) {
+        let was_away = match self.reach {
+            Reach::Joined => false,
+            // Nobody here knows how long it was away before.
+            Reach::Joining { since } => now > since + PATIENCE,
+            Reach::Lost { since } => now >= since + shortest_span,
+        };
+        if was_away && matches!(self.on_lost, OnLost::Share { .. }) {
+            self.others_until = Some(now + OTHERS);
+        }
+        (self.reach, self.settles) = (Reach::Joined, false);
     }
 
     /// An operator has paused or resumed.
@@ -178,7 +209,8 @@ impl Membership {
     fn sharing(&self, meter: &Meter, now: Instant) -> Option<Sharing> {
         let out_since = match self.reach {
             Reach::Joined => {
-                let until = self.blocked.map(|(until, _)| until).filter(|until| *until > now);
+                let until = self.blocked.map(|(until, _)| until).max(self.others_until);
+                let until = until.filter(|until| *until > now);
                 return match (&meter.sharing, until) {
                     (Sharing::Store(_), None) => None,
                     (_, None) => Some(Sharing::Store(Seen::default())),
@@ -191,6 +223,7 @@ impl Membership {
         match self.on_lost {
             OnLost::Hold => Some(Sharing::Shut(None)),
             OnLost::Local if now < out_since => Some(Sharing::Shut(Some(out_since))),
+            OnLost::Local if self.settles => Some(Sharing::Shut(None)),
             OnLost::Local => Some(Sharing::Nobody),
             OnLost::Share { instances } => {
                 let quiet = out_since + meter.schedule.span();
@@ -200,7 +233,13 @@ impl Membership {
                 if matches!(meter.sharing, Sharing::Part(_)) {
                     return None;
                 }
-                let part = Part::of(meter.schedule.settings(), instances, now);
+                if self.settles {
+                    return Some(Sharing::Shut(None));
+                }
+                let mut part = Part::of(meter.schedule.settings(), instances, now);
+                if let (Some(part), Some(until)) = (&mut part, meter.schedule.strict_until()) {
+                    part.schedule.turn_strict(now, until);
+                }
                 Some(part.map_or(Sharing::Shut(None), |part| Sharing::Part(Box::new(part))))
             }
         }
@@ -223,6 +262,9 @@ impl Queue {
         for meter in &mut self.meters {
             if let Some(sharing) = fleet.sharing(meter, now) {
                 meter.sharing = sharing;
+            }
+            if let Sharing::Part(part) = &mut meter.sharing {
+                part.rests = fleet.settles;
             }
         }
     }

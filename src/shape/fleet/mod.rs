@@ -15,6 +15,8 @@ mod sharing;
 mod speaker;
 mod stops;
 mod store;
+#[cfg(test)]
+mod tests;
 mod timing;
 mod wire;
 

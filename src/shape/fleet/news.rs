@@ -41,6 +41,8 @@ pub(crate) struct Inner {
 #[derive(Debug, Default)]
 struct State {
     joined: bool,
+    /// It has answered since it was lost, also where that was no more than its clock.
+    answers: bool,
     lost_before: bool,
     /// Until when what the others told is known.
     current: Option<Instant>,
@@ -89,7 +91,8 @@ impl Inner {
             state.untold.pop_front();
             tracing::warn!("more was changed here than can be told to the other instances later");
         }
-        let waits = state.joined.then(oneshot::channel);
+        // Who has just come is heard as well, before anything is granted to it.
+        let waits = (state.answers || !state.lost_before).then(oneshot::channel);
         let done = waits.map(|(done, receiver)| {
             state.waiting.push(Waiting { telling: number, told: None, done });
             receiver
@@ -129,6 +132,7 @@ impl Inner {
 
     /// Everybody has heard everything up to this.
     pub(super) fn acked(&self, generation: Generation) {
+        self.state().answers = true;
         self.end(|told, _| told <= generation);
     }
 
@@ -200,6 +204,7 @@ impl Inner {
     pub(super) fn lost(&self, error: &StoreError) {
         let mut state = self.state();
         let was_joined = std::mem::replace(&mut state.joined, false);
+        state.answers = false;
         let first = !std::mem::replace(&mut state.lost_before, true);
         // Nobody can be told, and nobody waits for it.
         state.waiting.clear();

@@ -39,6 +39,8 @@ pub(crate) struct Part {
     pub(crate) schedule: Schedule,
     /// Grants from before know nothing of it.
     pub(crate) since: Instant,
+    /// Nothing is sent by it for the moment, and it is kept.
+    pub(crate) rests: bool,
 }
 
 impl Part {
@@ -64,7 +66,7 @@ impl Part {
         let mut schedule = Schedule::new(&settings, now);
         // Nobody knows what the others do: it begins at pace.
         schedule.empty(now);
-        Some(Self { schedule, since: now })
+        Some(Self { schedule, since: now, rests: false })
     }
 }
 
@@ -76,6 +78,7 @@ impl Sharing {
             Self::Nobody => own.next(now, share),
             Self::Store(_) => own.next_slot(share),
             Self::Shut(until) => until.map_or(Next::Untold, Next::At),
+            Self::Part(part) if part.rests => Next::Untold,
             Self::Part(part) => later(own.next_slot(share), part.schedule.next(now, share)),
         }
     }

@@ -126,6 +126,7 @@ impl Speaker {
     pub(crate) async fn run(mut self) {
         let mut pause = FIRST_PAUSE;
         loop {
+            let began = Instant::now();
             let store = self.store.clone();
             let instance = self.inner.instance.clone();
             let (error, answered) = match store.connect(&instance).await {
@@ -137,11 +138,25 @@ impl Speaker {
             if answered && now.saturating_duration_since(since) < CURRENT {
                 // One connection was cut: that is no loss yet, and nothing is sent meanwhile.
                 tracing::debug!(%error, "the connection to the shared budget ended");
-                pause = FIRST_PAUSE;
+                if now.saturating_duration_since(began) >= CURRENT {
+                    pause = FIRST_PAUSE;
+                    continue;
+                }
+                // One after the other is cut: that is no reason to storm the store.
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }
             self.inner.lost(&error);
-            self.queue.with(|queue| queue.lose(since, now));
+            let sends_alone = self.queue.with(|queue| {
+                queue.lose(since, now);
+                queue.sends_alone()
+            });
+            if sends_alone {
+                // When it is back nothing is sent without it for a moment, so that the first call that
+                // counts can tell of all that was, of permits in hand too.
+                self.known_since = None;
+            }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -183,6 +198,12 @@ impl Speaker {
             };
             let reply = result.and_then(|text| wire::reply(&text, &self.inner.instance));
             match reply {
+                Ok(Reply { status: Status::Old, .. }) => {
+                    // It has done nothing of it.
+                    self.queue.with(|queue| queue.unsaid(call.said));
+                    self.inner.untold(call.news);
+                    return (StoreError::Unusable("it has heard a later call".to_owned()), false);
+                }
                 Ok(reply) => self.answered(&call, sent, reply),
                 Err(error) => {
                     self.queue.with(|queue| queue.unsaid(call.said));
@@ -243,7 +264,7 @@ impl Speaker {
             Some(_) => self.queue.with(|queue| queue.say(now)),
             None => Said::default(),
         };
-        let news = self.inner.to_tell();
+        let (news, applied) = (self.inner.to_tell(), self.applied);
         let texts: Vec<&str> = news.iter().map(|one| one.text.as_str()).collect();
         let uploads = match self.upload && expect.is_some() {
             true => self.queue.with(|queue| {
@@ -267,11 +288,11 @@ impl Speaker {
             meters: &self.constants.meters,
             uploads,
             news: &texts,
-            applied: self.applied,
+            applied,
             table: self.inner.wants_table(now),
         };
         let request = wire::request(&envelope, &said, &self.timing, now);
-        Call { said, news, request, known: expect.is_some(), stepped: self.stepped }
+        Call { said, news, applied, request, known: expect.is_some(), stepped: self.stepped }
     }
 
     fn is_newcomer(&self, now: Instant) -> bool {
@@ -288,10 +309,18 @@ impl Speaker {
             .to_string()
     }
 
-    fn answered(&mut self, call: &Call, sent: Instant, reply: Reply) {
+    fn answered(&mut self, call: &Call, sent: Instant, mut reply: Reply) {
         let received = Instant::now();
+        let slept = suspended().abs_diff(self.suspended) > SUSPENDED;
+        if slept {
+            // Since when it was granted nobody here can tell; the next call makes a new beginning.
+            tracing::info!("this machine was suspended; what was granted goes back");
+            self.timing.forget();
+            let unused: Vec<_> = reply.answer.grants.drain(..).map(|grant| grant.id).collect();
+            self.queue.with(|queue| queue.return_unused(unused));
+        }
         let sample = Sample { sent, received, store: reply.now };
-        if self.timing.learn(sample, self.tolerance()) == Agrees::No {
+        if !slept && self.timing.learn(sample, self.tolerance()) == Agrees::No {
             tracing::warn!(
                 "the clock of the shared budget was set; nothing is sent for a whole window"
             );
@@ -314,7 +343,10 @@ impl Speaker {
             // A slow call; the next one is quicker, or finds out that it is the clock.
             Status::Mismatch => self.again = Some(received + ANOTHER_TRY),
             Status::Newcomer => {
-                self.again = self.known_since.map(|since| since + NEWCOMER);
+                // Where that time is over, there is no room for it.
+                let at = self.known_since.map(|since| since + NEWCOMER);
+                self.again = at.filter(|at| *at > received).or(Some(received + NEWCOMER));
+                self.queue.with(|queue| queue.settle(received));
                 return;
             }
             Status::Old => return,
@@ -340,11 +372,8 @@ impl Speaker {
 
     /// What others have told meanwhile, and who has heard what was told here.
     fn learn_news(&mut self, call: &Call, sent: Instant, received: Instant, reply: &Reply) {
-        if reply.status == Status::Old {
-            self.inner.untold(call.news.clone());
-            return;
-        }
-        if reply.missed || reply.generation < self.applied {
+        // News that came by themselves meanwhile may be newer than this answer.
+        if reply.missed || reply.generation < call.applied {
             (self.hear)(News::Missed);
             self.applied = reply.generation;
         }
@@ -408,6 +437,8 @@ impl Speaker {
 struct Call {
     said: Said,
     news: Vec<Telling>,
+    /// The news that had been heard.
+    applied: Generation,
     request: String,
     /// Whether the store's clock was known.
     known: bool,
@@ -433,9 +464,17 @@ fn view(seat: &wire::Seat, instance: &str) -> Option<InstanceView> {
     })
 }
 
+#[cfg(test)]
+thread_local! {
+    /// For how long a test says that the machine slept.
+    pub(super) static SLEPT: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
+}
+
 /// For how long this machine was suspended since it was started.
 fn suspended() -> Duration {
     let read = |id| Duration::try_from(rustix::time::clock_gettime(id)).unwrap_or_default();
     let monotonic = read(rustix::time::ClockId::Monotonic);
+    #[cfg(test)]
+    let monotonic = monotonic.saturating_sub(SLEPT.get());
     read(rustix::time::ClockId::Boottime).saturating_sub(monotonic)
 }

@@ -17,6 +17,9 @@ use crate::shape::settings::{BudgetSettings, Profile};
 /// The number of a grant that the store did not make: it is newer than any.
 const NEWEST: u64 = 1 << 52;
 
+/// More than these are not counted: what is shown of them is added up.
+const MOST_COUNTED: u64 = 1_000_000;
+
 /// What a call says beside what the queue has to say.
 #[derive(Debug)]
 pub(super) struct Envelope<'a> {
@@ -286,7 +289,7 @@ fn granted(value: &Value, instance: &str) -> Option<Granted> {
 }
 
 fn meter_told(value: &Value) -> Option<MeterTold> {
-    let count = |value: &Value| usize::try_from(whole(value)?).ok();
+    let count = |value: &Value| usize::try_from(whole(value)?.min(MOST_COUNTED)).ok();
     let others: Vec<usize> =
         list(value.get("waiting")?)?.iter().map(count).collect::<Option<_>>()?;
     let left = time(value.get("left")?)?.unwrap_or_default();
