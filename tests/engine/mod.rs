@@ -23,6 +23,9 @@ pub(crate) const SCRIPT: &str = include_str!("../../src/shape/redis/budget.lua")
 
 type Hear = Box<dyn FnMut(&str, &str) + Send>;
 
+/// How many hear what is published on a channel.
+type Count = Box<dyn Fn(&str) -> usize + Send>;
+
 /// One server with the script loaded. Runs are one at a time.
 pub(crate) struct Engine {
     lua: Lua,
@@ -37,6 +40,7 @@ struct Inside {
     now: u64,
     keys: Keys,
     published: Vec<(String, String)>,
+    count: Option<Count>,
 }
 
 impl fmt::Debug for Engine {
@@ -90,6 +94,11 @@ impl Engine {
     /// Tells `hear` of everything that is published from now on, as (channel, message).
     pub(crate) fn on_publish(&self, hear: impl FnMut(&str, &str) + Send + 'static) {
         *self.hear.lock().unwrap() = Some(Box::new(hear));
+    }
+
+    /// From now on as many hear a channel as `count` says; one, before.
+    pub(crate) fn heard_by(&self, count: impl Fn(&str) -> usize + Send + 'static) {
+        self.inside.lock().unwrap().count = Some(Box::new(count));
     }
 
     /// What it keeps now.
@@ -166,8 +175,10 @@ fn call(lua: &Lua, inside: &mut Inside, args: &[Value]) -> LuaResult<Value> {
         }
         (b"PUBLISH", [channel, message]) => {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            inside.published.push((text(channel), text(message)));
-            Ok(Value::Number(0.0))
+            let channel = text(channel);
+            let heard = inside.count.as_ref().map_or(1, |count| count(&channel));
+            inside.published.push((channel, text(message)));
+            Ok(Value::Number(heard as f64))
         }
         (name, rest) => match inside.keys.call(name, rest).map_err(mlua::Error::runtime)? {
             keys::Reply::None => Ok(Value::Boolean(false)),

@@ -70,12 +70,27 @@ impl World {
         let (engine, runs) = (Engine::new(), AtomicU64::new(0));
         let world = Arc::new(Self { engine, began: now, runs, state: Mutex::new(state) });
         let weak = Arc::downgrade(&world);
+        let counted = weak.clone();
+        world
+            .engine
+            .heard_by(move |channel| counted.upgrade().map_or(0, |world| world.listeners(channel)));
         world.engine.on_publish(move |channel, message| {
             if let Some(world) = weak.upgrade() {
                 world.push(channel, message);
             }
         });
         world
+    }
+
+    /// How many are subscribed to a channel.
+    fn listeners(&self, channel: &str) -> usize {
+        let to = channel.strip_prefix(PREFIX).unwrap_or_default();
+        let hears = |one: &&Listener| to == "all" || to.strip_prefix("to:") == Some(&one.instance);
+        self.with(|state| {
+            let epoch = state.epoch;
+            let there = state.listeners.iter().filter(|one| one.epoch == epoch);
+            there.filter(|one| !one.pushes.is_closed()).filter(hears).count()
+        })
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {

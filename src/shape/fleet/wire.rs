@@ -131,19 +131,37 @@ pub(super) fn request(
     let clock_known = timing.is_known(now);
     let uploads = envelope.uploads.iter().filter(|_| clock_known);
     let stops = said.stops.iter().filter(|_| clock_known);
-    json!({
+    let mut request = json!({
         "i": envelope.instance, "n": envelope.number, "id": envelope.identity,
         "expect": envelope.expect, "tol": micros(envelope.tolerance), "turn": micros(envelope.turn),
-        "live": micros(envelope.live), "stepped": envelope.stepped, "trust": envelope.trust,
-        "deaf": envelope.deaf, "info": envelope.info, "meters": envelope.meters,
+        "live": micros(envelope.live), "info": envelope.info, "meters": envelope.meters,
         "heads": said.heads.iter().map(|one| head(one, store(one.arrived))).collect::<Vec<Value>>(),
-        "returns": said.returns.iter().map(|&id| grant_id(envelope.instance, id)).collect::<Vec<_>>(),
-        "sent": uploads.map(|one| sent(envelope.instance, one, store(one.at))).collect::<Vec<_>>(),
-        "reports": said.reports.iter().map(report).collect::<Vec<Value>>(),
-        "stops": stops.map(|one| stop(one, store)).collect::<Vec<Value>>(),
-        "news": envelope.news, "applied": envelope.applied, "table": envelope.table,
-    })
-    .to_string()
+        "applied": envelope.applied,
+    });
+    // What is not there costs the script nothing.
+    let lists = [
+        (
+            "returns",
+            said.returns.iter().map(|&id| json!(grant_id(envelope.instance, id))).collect(),
+        ),
+        ("sent", uploads.map(|one| sent(envelope.instance, one, store(one.at))).collect()),
+        ("reports", said.reports.iter().map(report).collect()),
+        ("stops", stops.map(|one| stop(one, store)).collect()),
+        ("news", envelope.news.iter().map(|one| json!(one)).collect::<Vec<Value>>()),
+    ];
+    for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        request[key] = Value::Array(list);
+    }
+    let words = [
+        ("stepped", envelope.stepped),
+        ("trust", envelope.trust),
+        ("deaf", envelope.deaf),
+        ("table", envelope.table),
+    ];
+    for (key, _) in words.into_iter().filter(|(_, is_said)| *is_said) {
+        request[key] = Value::Bool(true);
+    }
+    request.to_string()
 }
 
 fn head(head: &Head, at: StoreTime) -> Value {

@@ -40,13 +40,15 @@
 -- read, each list and name has a longest length, and what makes no sense counts as not said. Writes that
 -- take slots come before the state is written, so that a run that fails has at worst taken too many.
 
-local VERSION = 2
+local VERSION = 3
 local MAX_HEADS, MAX_METERS, MAX_WAYS, MAX_WAY = 32, 64, 64, 8
 local MAX_NAME, MAX_ID, MAX_INFO, MAX_NEWS = 256, 64, 4096, 65536
 local MAX_LIVE, MAX_KNOWN, MAX_STORED_METERS, MAX_STOPS = 256, 1024, 256, 64
 local NEWS_KEPT, NEWS_AT_ONCE, REPORTS, UPLOADS, RETURNS = 1000, 100, 256, 20000, 1000
 -- How many grants are foreseen at most to tell an instance when to look.
 local FORESEEN = 64
+-- Who is not the first in line looks by itself so many turns after the first has had its own.
+local LATER = 4
 -- Who has kept a slot for so long without coming keeps no second one.
 local SLOW = 50000
 -- Two times for a look are one and the same within this.
@@ -65,7 +67,7 @@ local NEVER = math.huge
 
 -- A record of an instance is an array, since there are many: these, and then its heads, each as STRIDE
 -- values: ticket, class, caller, arrival, lane. A lane is the ways as text, "1+2|3": ids of meters.
-local CALL, SEEN, APPLIED, DEAF, TOLD, KEEPS, GONE, SHOWN, HEADS = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local CALL, SEEN, APPLIED, DEAF, TOLD, KEEPS, GONE, SHOWN, UNHEARD, HEADS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local STRIDE = 5
 -- The state of a pause.
 local OPEN, CLOSED, PROBING = 0, 1, 2
@@ -119,7 +121,7 @@ local time = call('TIME')
 local seconds, micros = tonumber(time[1]), tonumber(time[2])
 local now = seconds * SECOND + micros
 
-local function publish(channel, message) call('PUBLISH', prefix .. channel, message) end
+local function publish(channel, message) return call('PUBLISH', prefix .. channel, message) end
 
 ---------------------------------------------------------------------------------------------------
 -- The state
@@ -193,7 +195,7 @@ if not mine then
   if fine and type(shown) == 'table' and type(shown.rec) == 'string' then
     rec = thaw(shown.rec)
   else
-    rec = { -1, now, 0, 0, -1, 0, 0, 0 }
+    rec = { -1, now, 0, 0, -1, 0, 0, 0, 0 }
   end
 end
 
@@ -1270,7 +1272,11 @@ local function walk_line()
     pass_by(k, true)
   end
 
-  -- Tells an instance when to look, unless it was told so, or is on its way anyway.
+  -- Whether the caller hears nothing by itself.
+  local is_deaf = rec[DEAF] == 1 or rec[UNHEARD] == 1
+
+  -- Tells an instance when to look, unless it was told so, or is on its way anyway. Says whether nobody
+  -- was there to hear it.
   local function tell(k, at)
     local one = recs[k]
     local told = one[TOLD]
@@ -1281,7 +1287,9 @@ local function walk_line()
     end
     at = ceil(at)
     one[TOLD], changed[k] = at, true
-    publish('to:' .. ids[k], format('{"k":"look","at":"%d"}', at))
+    local is_heard = publish('to:' .. ids[k], format('{"k":"look","at":"%d"}', at)) > 0
+    if is_heard then one[UNHEARD] = 0 end
+    return not is_heard
   end
 
   local function grant(row, p, way, which)
@@ -1321,15 +1329,21 @@ local function walk_line()
       -- It is slow, or it has died: it keeps one slot, and others need not wait for the rest.
       if keeps[k] and k ~= mine and since > 0 and now - since > SLOW then return pass_by(k, false) end
       if since == 0 then recs[k][KEEPS], changed[k] = now, true end
+      if k == mine then
+        own_look = now
+      elseif tell(k, now) and recs[k][UNHEARD] == 0 then
+        -- Nobody is there to hear it, so it has died, most likely. If it comes all the same it is deaf.
+        recs[k][UNHEARD] = 1
+        return send_away(k)
+      end
       keeps[k] = true
-      if k == mine then own_look = now else tell(k, now) end
     end
     for n = 1, #way do foresee(way[n], now, is_low) end
     leave(row, r, cursor, p)
   end
 
-  -- A head that will go at `at`: the first of a meter is told so, the others only later, should all who
-  -- come before them stay away.
+  -- A head that will go at `at`: the first of a meter is told so. The others are told when they are the
+  -- first, and look by themselves much later, should all who come before them stay away.
   local function go_later(row, r, cursor, p, at)
     local k = cursor.k
     local is_low = row.class > 1
@@ -1346,75 +1360,10 @@ local function walk_line()
     if k ~= mine then
       if is_first and not keeps[k] then tell(k, at) end
     elseif not own_look then
-      own_look = (is_first or rec[DEAF] == 1) and at or at + turn
+      own_look = (is_first or is_deaf) and at or at + LATER * turn
     end
     for n = 1, #way do foresee(way[n], at, is_low) end
     leave(row, r, cursor, p)
-  end
-
-  -- Whether all who wait are of one class and one lane: so the order in which they go depends on no time.
-  local function is_single_file()
-    local classes = 0
-    for class = 1, 3 do
-      if queued[class] > 0 then classes = classes + 1 end
-    end
-    return classes == 1 and #all_lanes == 1
-  end
-
-  -- How many heads of a row go before the first of a cursor of the same row.
-  local function rank_of(row, own)
-    local rank = 0
-    for n = 1, #row do
-      local cursor = row[n]
-      if cursor ~= own then
-        local one, is_before = recs[cursor.k], ids[cursor.k] < ids[own.k]
-        for p = cursor.p, cursor.last, STRIDE do
-          local at = one[p + 3]
-          if at > own.at or (at == own.at and not is_before) then break end
-          rank = rank + 1
-        end
-      end
-    end
-    return rank
-  end
-
-  -- How many heads of a ring go before the first of this instance: callers go by turns.
-  local function count_ahead(ring)
-    local least = NEVER
-    for r = 1, #ring do
-      local row = ring[r]
-      for n = 1, #row do
-        if row[n].k == mine then
-          local rank = rank_of(row, row[n])
-          local ahead = rank
-          for other = 1, #ring do
-            if other ~= r then
-              local turns = other < r and rank + 1 or rank
-              ahead = ahead + (ring[other].left < turns and ring[other].left or turns)
-            end
-          end
-          if ahead < least then least = ahead end
-        end
-      end
-    end
-    return least
-  end
-
-  -- The rest of the walk in single file, when nobody is told anything any more but the caller itself.
-  local function look_ahead(later)
-    local class = queued[1] > 0 and 1 or queued[2] > 0 and 2 or 3
-    local lane, is_low = all_lanes[1], class > 1
-    local ahead, at = count_ahead(rings[class]), now
-    for _ = later + 1, later + ahead < FORESEEN and later + ahead or FORESEEN do
-      local which
-      at, which = lane_at(lane, is_low)
-      if at == NEVER then return end
-      local way = lane[which]
-      for n = 1, #way do foresee(way[n], at, is_low) end
-    end
-    if later + ahead < FORESEEN then at = lane_at(lane, is_low) end
-    if at == NEVER then return end
-    own_look = (rec[DEAF] == 1 and later + ahead < FORESEEN) and at or at + turn
   end
 
   local last_look
@@ -1425,9 +1374,9 @@ local function walk_line()
     local is_later = at > now
     if is_later and unmet <= 0 then
       if own_look or own_left == 0 then break end
-      if is_single_file() then
-        look_ahead(later)
-        return
+      if not is_deaf then
+        own_look = at + LATER * turn
+        break
       end
     end
     local row, r, cursor, p = pick(at)
