@@ -226,12 +226,11 @@ impl Inner {
     /// Who has been heard of lately. Looking at it has it fetched anew for a while.
     pub(super) fn table(&self, now: Instant) -> Vec<InstanceView> {
         let mut state = self.state();
-        let first = state.watched.replace(now).is_none_or(|at| at + WATCHED < now);
-        let table = if state.joined { state.table.clone() } else { Vec::new() };
-        drop(state);
-        if first {
+        let before = state.watched.replace(now);
+        if before.is_none_or(|at| at + WATCHED < now) {
+            // Not only when it calls next: an idle instance calls so rarely that nobody would see it.
             self.bell.notify_one();
         }
-        table
+        if state.joined { state.table.clone() } else { Vec::new() }
     }
 }

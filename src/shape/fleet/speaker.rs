@@ -17,7 +17,7 @@ use crate::shape::fleet::wire::{self, Envelope, Push, Reply, Status};
 use crate::shape::place::Shared;
 
 /// An instance that has nothing to say is heard of so often.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// The same where the store cannot tell it anything by itself, or somebody looks at the instances.
 const OFTEN: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ const OFTEN: Duration = Duration::from_secs(1);
 const QUICK: Duration = Duration::from_millis(400);
 
 /// One that was not heard of for so long is taken to be gone.
-const LIVE: Duration = Duration::from_secs(12);
+const LIVE: Duration = Duration::from_secs(25);
 
 /// For so long what the store said of what others told may be relied upon.
 pub(super) const CURRENT: Duration = Duration::from_secs(1);

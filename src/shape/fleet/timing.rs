@@ -3,6 +3,7 @@
 //! The script of a call ran between its sending and its answer. The quicker the call, the less there
 //! is to guess.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,6 +20,11 @@ const DRIFT: u32 = 2_000;
 /// So many samples are kept.
 const KEPT: usize = 16;
 
+/// Against one sample in so long, for so long, each later one is held too: a clock that is set by a
+/// little again and again, or goes wrong for a while, agrees with the latest sample every time.
+const MARK_EVERY: Duration = Duration::from_secs(5);
+const MARKED: Duration = Duration::from_secs(120);
+
 /// One call whose script told what time it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
@@ -31,6 +37,8 @@ pub(crate) struct Sample {
 #[derive(Debug, Default)]
 pub(crate) struct Timing {
     samples: Vec<Sample>,
+    /// Some of a longer time, the oldest first.
+    marks: VecDeque<Sample>,
 }
 
 /// Whether a sample agrees with what was known.
@@ -50,6 +58,7 @@ impl Timing {
     /// Forgets everything.
     pub(crate) fn forget(&mut self) {
         self.samples.clear();
+        self.marks.clear();
     }
 
     /// Learns from a call. What does not agree by more than `tolerance` replaces all that was known.
@@ -58,8 +67,17 @@ impl Timing {
             Some(best) => best.agrees(&sample, tolerance),
             None => true,
         };
+        let since = |mark: &Sample| sample.received.saturating_duration_since(mark.received);
+        while self.marks.front().is_some_and(|mark| since(mark) > MARKED) {
+            self.marks.pop_front();
+        }
+        let drifts = |mark: &Sample| tolerance + since(mark) / DRIFT;
+        let agrees = agrees && self.marks.iter().all(|mark| mark.agrees(&sample, drifts(mark)));
         if !agrees {
-            self.samples.clear();
+            self.forget();
+        }
+        if self.marks.back().is_none_or(|mark| since(mark) >= MARK_EVERY) {
+            self.marks.push_back(sample);
         }
         self.samples.push(sample);
         if self.samples.len() > KEPT {
@@ -164,6 +182,21 @@ mod tests {
         let not_before = timing.not_before(12_000_000, start + 2_100 * MS).unwrap();
         assert!(not_before <= start + 5_000 * MS && not_before >= start + 4_998 * MS);
         assert_eq!(timing.store_at(start + 700_000 * MS), None);
+    }
+
+    #[test]
+    fn a_clock_that_goes_wrong_little_by_little_is_found_out() {
+        for (millionths, is_found) in [(20_000_i64, true), (-20_000, true), (450, false)] {
+            let (start, mut timing) = (Instant::now(), Timing::default());
+            let found = (0_u32..1_200).any(|nth| {
+                let (at, true_store) = (nth * 100, 10_000_000_000 + u64::from(nth) * 100_000);
+                let off = i64::from(nth) * millionths / 10;
+                let store = true_store.saturating_add_signed(off);
+                let (sent, received) = (start + at * MS, start + (at + 2) * MS);
+                timing.learn(Sample { sent, received, store }, GUARD / 2) == Agrees::No
+            });
+            assert_eq!(found, is_found, "{millionths} millionths");
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ local NEWS_KEPT, NEWS_AT_ONCE, REPORTS, UPLOADS, RETURNS = 1000, 100, 256, 20000
 -- How many grants are foreseen at most to tell an instance when to look.
 local FORESEEN = 64
 -- Who is not the first in line looks by itself so many turns after the first has had its own.
-local LATER = 4
+local LATER = 10
 -- Who has kept a slot for so long without coming keeps no second one.
 local SLOW = 50000
 -- Two times for a look are one and the same within this.
