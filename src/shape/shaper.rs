@@ -323,6 +323,7 @@ impl Shaper {
             names: names.into_iter().map(|(name, _)| name).collect(),
             guard: self.settings.iter().map(|one| one.guard).min().unwrap_or_default(),
             trust: settings.trust_empty,
+            on_lost: settings.on_lost,
             name: settings.name.clone(),
         };
         let instance = Uuid::now_v7().simple().to_string().split_off(16);

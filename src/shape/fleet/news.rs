@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::shape::fleet::call::Generation;
-use crate::shape::fleet::handle::InstanceView;
+use crate::shape::fleet::handle::{InstanceView, OnLost};
 use crate::shape::fleet::store::StoreError;
 
 /// For so long after somebody has looked at the table of instances it is fetched.
@@ -201,7 +201,7 @@ impl Inner {
     }
 
     /// The store does not answer.
-    pub(super) fn lost(&self, error: &StoreError) {
+    pub(super) fn lost(&self, error: &StoreError, on_lost: OnLost) {
         let mut state = self.state();
         let was_joined = std::mem::replace(&mut state.joined, false);
         state.answers = false;
@@ -209,8 +209,15 @@ impl Inner {
         // Nobody can be told, and nobody waits for it.
         state.waiting.clear();
         drop(state);
-        if was_joined || first {
-            tracing::error!(%error, "the shared budget cannot be used");
+        if !was_joined && !first {
+            return;
+        }
+        match on_lost {
+            OnLost::Hold => tracing::error!(%error, "the shared budget cannot be used; calls wait"),
+            OnLost::Share { instances } => tracing::error!(%error, instances,
+                "the shared budget cannot be used; after a quiet window a share of the limit is sent"),
+            OnLost::Local => tracing::error!(%error,
+                "the shared budget cannot be used; THE LIMIT IS NOT KEPT: each instance sends as if it were alone"),
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::shape::fleet::call::{Generation, Said};
-use crate::shape::fleet::handle::{InstanceView, News};
+use crate::shape::fleet::handle::{InstanceView, News, OnLost};
 use crate::shape::fleet::news::{Inner, Telling};
 use crate::shape::fleet::store::{BudgetStore, Connection, StoreError};
 use crate::shape::fleet::timing::{Agrees, Sample, StoreTime, Timing};
@@ -60,6 +60,7 @@ pub(crate) struct Constants {
     /// The shortest guard of all budgets.
     pub(crate) guard: Duration,
     pub(crate) trust: bool,
+    pub(crate) on_lost: OnLost,
     pub(crate) name: String,
 }
 
@@ -90,6 +91,8 @@ pub(crate) struct Speaker {
     called: Instant,
     /// A call is due then, whatever the queue says.
     again: Option<Instant>,
+    /// How long the latest calls took.
+    rounds: [Duration; 3],
 }
 
 impl Speaker {
@@ -119,6 +122,7 @@ impl Speaker {
             failing: None,
             called: now,
             again: None,
+            rounds: [Duration::ZERO; 3],
         }
     }
 
@@ -147,7 +151,7 @@ impl Speaker {
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }
-            self.inner.lost(&error);
+            self.inner.lost(&error, self.constants.on_lost);
             let sends_alone = self.queue.with(|queue| {
                 queue.lose(since, now);
                 queue.sends_alone()
@@ -259,7 +263,9 @@ impl Speaker {
         }
         self.again = None;
         self.number += 1;
-        let expect = self.timing.store_at_script(now).filter(|_| !self.is_newcomer(now));
+        // A way that has become slow is slow both ways, and no clock that was set.
+        let there = now + self.rounds.iter().min().copied().unwrap_or_default() / 2;
+        let expect = self.timing.store_at(there).filter(|_| !self.is_newcomer(now));
         let said = match expect {
             Some(_) => self.queue.with(|queue| queue.say(now)),
             None => Said::default(),
@@ -300,7 +306,7 @@ impl Speaker {
     }
 
     fn tolerance(&self) -> Duration {
-        (self.constants.guard / 2).max(Duration::from_millis(50))
+        (self.constants.guard / 4).max(Duration::from_millis(50))
     }
 
     fn info(&self, now: Instant) -> String {
@@ -320,6 +326,8 @@ impl Speaker {
             self.queue.with(|queue| queue.return_unused(unused));
         }
         let sample = Sample { sent, received, store: reply.now };
+        self.rounds.rotate_right(1);
+        self.rounds[0] = received - sent;
         if !slept && self.timing.learn(sample, self.tolerance()) == Agrees::No {
             tracing::warn!(
                 "the clock of the shared budget was set; nothing is sent for a whole window"
@@ -364,7 +372,8 @@ impl Speaker {
         }
         let base = self.timing.surely(reply.now, received).map_or(received, |at| at.min(received));
         // The store counts a send from its grant; it may begin later by less than the guard.
-        let life = (self.constants.guard * 9 / 10).max(Duration::from_millis(50));
+        // With the step of a clock that nobody notices it is less than the guard still.
+        let life = (self.constants.guard * 7 / 10).max(Duration::from_millis(50));
         let granted = self.timing.not_before(reply.now, received).map_or(sent, |at| at.max(sent));
         self.queue.with(|queue| queue.hear(received, base, &answer, granted.min(received) + life));
         self.inner.joined();

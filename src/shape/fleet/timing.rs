@@ -95,12 +95,6 @@ impl Timing {
         Some(shift(best.store, middle, at))
     }
 
-    /// What it will show when the script of a call runs that is sent at `at`.
-    pub(crate) fn store_at_script(&self, at: Instant) -> Option<StoreTime> {
-        let best = self.best(at)?;
-        Some(shift(best.store, best.sent, at))
-    }
-
     /// The moment at which the clock surely shows `time`, or more.
     pub(crate) fn surely(&self, time: StoreTime, now: Instant) -> Option<Instant> {
         let best = self.best(now)?;
