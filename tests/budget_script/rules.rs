@@ -240,8 +240,8 @@ fn a_head_of_another_instance_keeps_its_slot_for_its_turn_and_no_longer() {
     stage.pass(SECOND);
     let own = json!([head(2, 0, "x", second)]);
     let reply = stage.call("b", json!({ "heads": own, "live": live }));
-    // It is told when it is the first, and looks by itself long after the turn of `a`.
-    assert_eq!(reply["look"], 24 * SECOND);
+    // It is told when it is the first, and looks by itself a turn after its own first slot.
+    assert_eq!(reply["look"], 19 * SECOND + SECOND / 2);
     for (pass, expected) in [(9 * SECOND, vec![]), (SECOND / 2, vec![]), (1, vec![2])] {
         stage.pass(pass);
         assert_eq!(granted(&stage.call("b", json!({ "live": live }))), expected);
@@ -298,7 +298,7 @@ fn the_first_in_line_is_told_its_time_and_told_anew_when_it_changes() {
     let reply = stage.call("b", json!({ "heads": heads(&stage, 0, "x", 2..3) }));
     assert_eq!(reply["look"], 10 * SECOND);
     let reply = stage.call("c", json!({ "heads": heads(&stage, 0, "x", 3..4) }));
-    assert_eq!(reply["look"], 15 * SECOND + 1);
+    assert_eq!(reply["look"], 10 * SECOND + SECOND / 2 + 1);
     let reply = stage.call("d", json!({ "heads": heads(&stage, 0, "x", 4..5), "deaf": true }));
     assert_eq!(reply["look"], 20 * SECOND);
     assert_eq!(stage.pushes(), vec![]);

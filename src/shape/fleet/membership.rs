@@ -146,7 +146,8 @@ impl Membership {
             Reach::Lost { since } => now >= since + shortest_span,
         };
         if was_away && matches!(self.on_lost, OnLost::Share { .. }) {
-            self.others_until = Some(now + OTHERS);
+            // After a whole span nothing of it counts any more.
+            self.others_until = Some(now + OTHERS.min(self.span));
         }
         (self.reach, self.settles) = (Reach::Joined, false);
     }

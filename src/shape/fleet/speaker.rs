@@ -413,7 +413,7 @@ impl Speaker {
     fn pushed(&mut self, text: &str) {
         let now = Instant::now();
         match wire::push(text) {
-            Some(Push::Look(at)) => self.look_at(at, now),
+            Some(Push::Look(at, after)) => self.look_at(at, after, now),
             Some(Push::News { from, .. }) if from == self.inner.instance => {}
             Some(Push::News { generation, text, .. }) => {
                 if generation == self.applied + 1 && self.known_since.is_some() {
@@ -435,8 +435,11 @@ impl Speaker {
         }
     }
 
-    fn look_at(&self, at: StoreTime, now: Instant) {
-        if let Some(at) = self.timing.surely(at, now) {
+    fn look_at(&self, at: StoreTime, after: Duration, now: Instant) {
+        // Where the store's clock was set, and nobody here knows it yet, the second is the truth.
+        let known = self.timing.surely(at, now);
+        let told = now.checked_add(after);
+        if let Some(at) = known.into_iter().chain(told).min() {
             self.queue.with(|queue| queue.look_at(at));
         }
     }

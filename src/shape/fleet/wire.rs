@@ -78,7 +78,8 @@ pub(super) enum Status {
 /// What the store tells by itself.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Push {
-    Look(StoreTime),
+    /// At that time, which is so far off by the store's own clock.
+    Look(StoreTime, Duration),
     News {
         generation: Generation,
         text: String,
@@ -351,7 +352,7 @@ pub(super) fn push(text: &str) -> Option<Push> {
     let value: Value = serde_json::from_str(text).ok()?;
     let text = |key: &str| value.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
     match value.get("k")?.as_str()? {
-        "look" => Some(Push::Look(text("at")?.parse().ok()?)),
+        "look" => Some(Push::Look(text("at")?.parse().ok()?, time(value.get("in")?)??)),
         "news" => Some(Push::News {
             generation: whole(value.get("gen")?)?,
             text: text("text")?,

@@ -47,8 +47,6 @@ local MAX_LIVE, MAX_KNOWN, MAX_STORED_METERS, MAX_STOPS = 256, 1024, 256, 64
 local NEWS_KEPT, NEWS_AT_ONCE, REPORTS, UPLOADS, RETURNS = 1000, 100, 256, 20000, 1000
 -- How many grants are foreseen at most to tell an instance when to look.
 local FORESEEN = 64
--- Who is not the first in line looks by itself so many turns after the first has had its own.
-local LATER = 10
 -- Who has kept a slot for so long without coming keeps no second one.
 local SLOW = 50000
 -- Two times for a look are one and the same within this.
@@ -1287,7 +1285,8 @@ local function walk_line()
     end
     at = ceil(at)
     one[TOLD], changed[k] = at, true
-    local is_heard = publish('to:' .. ids[k], format('{"k":"look","at":"%d"}', at)) > 0
+    local push = format('{"k":"look","at":"%d","in":%d}', at, at > now and at - now or 0)
+    local is_heard = publish('to:' .. ids[k], push) > 0
     if is_heard then one[UNHEARD] = 0 end
     return not is_heard
   end
@@ -1342,8 +1341,18 @@ local function walk_line()
     leave(row, r, cursor, p)
   end
 
+  -- How long after the first in line the caller looks by itself: one of the others a turn later, the next
+  -- two turns later, and so on, so that somebody comes soon if the first does not.
+  local first_k
+  local function far()
+    local from = first_k or 0
+    local rank = mine and (mine - from) % #ids or 0
+    if rank < 1 then rank = #ids end
+    return rank * turn
+  end
+
   -- A head that will go at `at`: the first of a meter is told so. The others are told when they are the
-  -- first, and look by themselves much later, should all who come before them stay away.
+  -- first, and look by themselves later, should all who come before them stay away.
   local function go_later(row, r, cursor, p, at)
     local k = cursor.k
     local is_low = row.class > 1
@@ -1351,17 +1360,21 @@ local function walk_line()
     local _, which = lane_at(lane, is_low)
     local way, is_first = lane[which], true
     for n = 1, #way do
+      if way[n].is_ahead then is_first = false end
+    end
+    if is_first and k ~= mine and not keeps[k] and tell(k, at) and recs[k][UNHEARD] == 0 then
+      recs[k][UNHEARD] = 1
+      return send_away(k)
+    end
+    if is_first and not first_k then first_k = k end
+    for n = 1, #way do
       if way[n].is_ahead then
         is_first = false
       else
         way[n].is_ahead, unmet = true, unmet - 1
       end
     end
-    if k ~= mine then
-      if is_first and not keeps[k] then tell(k, at) end
-    elseif not own_look then
-      own_look = (is_first or is_deaf) and at or at + LATER * turn
-    end
+    if k == mine and not own_look then own_look = (is_first or is_deaf) and at or at + far() end
     for n = 1, #way do foresee(way[n], at, is_low) end
     leave(row, r, cursor, p)
   end
@@ -1375,7 +1388,7 @@ local function walk_line()
     if is_later and unmet <= 0 then
       if own_look or own_left == 0 then break end
       if not is_deaf then
-        own_look = at + LATER * turn
+        own_look = at + far()
         break
       end
     end
