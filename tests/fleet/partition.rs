@@ -69,6 +69,7 @@ async fn who_shares(size: Size) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "half a minute; tests/run --all runs it"]
 async fn who_holds_keeps_the_bound_in_a_partition_and_who_shares_exceeds_it_by_the_shares_cut_off()
 {
     let _machine = machine(Size::Short).await;

@@ -77,11 +77,13 @@ async fn a_trickle_beside_a_flood(size: Size) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "half a minute; tests/run --all runs it"]
 async fn a_person_goes_before_a_crawl_over_three_replicas() {
     a_person_beside_a_crawl(Size::Short).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "half a minute; tests/run --all runs it"]
 async fn a_trickle_is_not_drowned_by_a_flood_over_three_replicas() {
     a_trickle_beside_a_flood(Size::Short).await;
 }

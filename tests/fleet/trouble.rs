@@ -159,6 +159,7 @@ async fn strike(harm: Harm, on_lost: &'static str, size: Size) {
 
 /// All at once, as nothing is measured.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "half a minute; tests/run --all runs it"]
 async fn whatever_happens_to_redis_the_bound_holds() {
     let _machine = machine(Size::Short).await;
     let held = Harm::ALL.map(|harm| (harm, "hold"));
