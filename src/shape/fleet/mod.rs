@@ -11,6 +11,7 @@ mod handle;
 mod hearing;
 mod membership;
 mod news;
+mod replies;
 mod sharing;
 mod speaker;
 mod stops;
