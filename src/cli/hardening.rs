@@ -12,6 +12,15 @@ pub(super) fn harden() -> Result<(), Soft> {
     core.and(rest)
 }
 
+/// Closes the process to others of the same user, and gives up nothing that a program which it starts
+/// would inherit: that resets itself when another program is executed (prctl(2), `PR_SET_DUMPABLE`).
+///
+/// # Errors
+/// The system does not let us.
+pub(super) fn close() -> Result<(), Soft> {
+    not_dumpable()
+}
+
 /// Something that other processes can still do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Soft {
@@ -31,12 +40,22 @@ fn no_core_dumps() -> Result<(), Soft> {
 
 #[cfg(target_os = "linux")]
 fn linux() -> Result<(), Soft> {
+    let closed = not_dumpable();
+    let privileges = rustix::thread::set_no_new_privs(true);
+    closed?;
+    privileges.map_err(|_| Soft::Privileges)
+}
+
+#[cfg(target_os = "linux")]
+fn not_dumpable() -> Result<(), Soft> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     // prctl(2): also makes the files in /proc/self root's, `environ` and `mem` among them.
-    let closed = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    let privileges = rustix::thread::set_no_new_privs(true);
-    closed.map_err(|_| Soft::Dumpable)?;
-    privileges.map_err(|_| Soft::Privileges)
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|_| Soft::Dumpable)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn not_dumpable() -> Result<(), Soft> {
+    Ok(())
 }
 
 #[cfg(not(target_os = "linux"))]

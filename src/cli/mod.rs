@@ -4,9 +4,16 @@
 
 mod cache;
 pub mod check;
+mod completions;
 mod demo;
+mod exec;
+mod explain;
 mod hardening;
+mod init;
+mod man;
 mod online;
+mod routes;
+mod schema;
 mod serve;
 mod status;
 mod vault;
@@ -32,10 +39,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a config, and say what to do next.
+    Init(init::InitArgs),
     /// Run the gateway.
     Serve(serve::ServeArgs),
     /// Check a config and say everything that is wrong with it; opens no port.
     Check(check::CheckArgs),
+    /// Show the routes: which calls they take, and what each stands for.
+    Routes(routes::RoutesArgs),
+    /// Say what becomes of a call, and why, without making it.
+    Explain(explain::ExplainArgs),
+    /// Run a program with the gateway beside it: no key, no limit to think of.
+    Exec(exec::ExecArgs),
     /// See it work: a pretended Omni with the real limit, the gateway, and three callers.
     Demo(demo::DemoArgs),
     /// See what the running gateway does: who waits, what was sent, how the keys stand.
@@ -47,13 +62,19 @@ enum Command {
     Cache(cache::CacheArgs),
     /// Keep secrets in an encrypted file: make it, fill it, rotate, export.
     Vault(vault::VaultArgs),
+    /// Print the JSON schema of the config, for editors.
+    Schema(schema::SchemaArgs),
+    /// Print completions for a shell.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual pages.
+    Man(man::ManArgs),
+    /// The gateway behind `exec`, in a process of its own.
+    #[command(hide = true)]
+    ExecGateway(exec::KeepArgs),
 }
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    if let Err(soft) = hardening::harden() {
-        eprintln!("omnigate: {soft}");
-    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -61,6 +82,14 @@ pub fn run() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { OK });
         }
     };
+    // What `exec` gives up, its program would inherit; it reads no secret.
+    let closed = match cli.command {
+        Command::Exec(_) => hardening::close(),
+        _ => hardening::harden(),
+    };
+    if let Err(soft) = closed {
+        eprintln!("omnigate: {soft}");
+    }
     match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
@@ -68,6 +97,14 @@ pub fn run() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Cache(args) => cache::run(args),
         Command::Vault(args) => vault::run(args),
+        Command::Init(args) => init::run(args),
+        Command::Routes(args) => routes::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Exec(args) => exec::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+        Command::ExecGateway(args) => exec::keep(args),
     }
 }
 
