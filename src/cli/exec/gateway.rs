@@ -11,7 +11,6 @@ use crate::net::Dial;
 
 /// A gateway that takes calls for as long as this is held.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the contract")]
 pub(super) struct Way {
     /// Where calls go.
     pub(super) dial: Dial,
@@ -29,10 +28,24 @@ pub(crate) struct KeepArgs {
     config: PathBuf,
 }
 
+impl Way {
+    /// Needs it no more.
+    pub(super) async fn leave(self) {}
+}
+
+/// Why there is no way.
+#[derive(Debug, thiserror::Error)]
+#[error("{said}")]
+pub(super) struct Unfound {
+    said: String,
+    /// What `exec` ends with.
+    pub(super) code: u8,
+}
+
 /// Finds the gateway of this config's state folder, or starts it.
-#[expect(dead_code, reason = "the contract")]
-pub(super) async fn find(_config: &Config, _path: &std::path::Path) -> Result<Way, String> {
-    Err("not yet".to_owned())
+pub(super) async fn find(_config: &Config, _path: &std::path::Path) -> Result<Way, Unfound> {
+    let said = "no gateway can be started yet; name one that runs with --via".to_owned();
+    Err(Unfound { said, code: UNAVAILABLE })
 }
 
 /// The gateway's own process.
