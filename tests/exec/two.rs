@@ -104,6 +104,10 @@ async fn an_exec_that_is_killed_takes_nobody_along_and_leaves_nothing() {
     kill(alone.pid, Signal::KILL);
     stage.is_left_alone(gateway).await;
     stage.go("never");
+    // The programs have both lived on.
+    for killed in [first, alone] {
+        assert_eq!(killed.ends().await.status.code(), None);
+    }
 }
 
 #[tokio::test]

@@ -15,8 +15,6 @@
 //! | `listeners.rs`, `gone.rs` | what the kernel tells: whose a port is, and when a process has ended |
 //! | `keep.rs`, `leases.rs` | the gateway's own process |
 
-#![expect(dead_code, reason = "until `exec` calls it")]
-
 mod beside;
 mod folder;
 mod gone;
