@@ -90,6 +90,11 @@ impl Folder {
         self.path.join(name)
     }
 
+    /// A text in which something in it is named, for people.
+    pub(super) fn named(&self, said: &str) -> String {
+        said.replace(&*self.short.to_string_lossy(), &self.path.to_string_lossy())
+    }
+
     /// A new log, empty.
     pub(super) fn log(&self) -> io::Result<File> {
         let path = self.at(LOG);

@@ -89,7 +89,8 @@ async fn open(path: &Path, hello: &Identity, line: &mut Line) -> Result<Option<O
     }
     let folder =
         Folder::open(&config.state_dir).map_err(|unfound| failed(unfound.code, &unfound))?;
-    let start = |error: StartError| failed(serve::exit_code(&error), &error);
+    let start =
+        |error: StartError| failed(serve::exit_code(&error), &folder.named(&error.to_string()));
     let signals = Signals::listen().map_err(start)?;
     let opened = tokio::select! {
         opened = Gateway::open_apart(config, folder.at(CALLS)) => opened,
