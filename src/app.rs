@@ -1,14 +1,17 @@
 //! Settings to a running gateway: the one place where the rooms are put together.
 
+mod apart;
 mod fleet;
 mod gauges;
 mod inquiry;
 mod news;
 mod office;
+mod sign;
 mod signals;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +19,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use crate::admin::{Admin, Desk, Place, Reason, Role, Rules};
 use crate::base::{Body, Peer};
@@ -34,9 +36,12 @@ use crate::shape::{
 use crate::telemetry::{Telemetry, TracesError};
 use crate::upstream::Upstream;
 
+use apart::{is_stranger, turned_away};
 pub use inquiry::Inquiry;
 use news::Sharing;
 use office::{Named, Office, keeps_from_serving};
+use sign::Posted;
+pub use sign::{Door, Sign};
 use signals::Reread;
 pub use signals::Signals;
 
@@ -55,6 +60,15 @@ pub enum StartError {
     /// The state folder is in use.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The ledger cannot be kept, and is needed.
+    #[error(
+        "the ledger in {} cannot be written, so nothing is sent; see who owns the folder and what is in it, or \
+         whether the disk is full", .folder.display()
+    )]
+    Unkept {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The password of the shared store is missing, or no good.
     #[error("[shared] password: {0}")]
     Password(#[source] Box<SecretError>),
@@ -278,6 +292,10 @@ pub struct Gateway {
     bound: Vec<Bound>,
     admin: Vec<(Bound, Role)>,
     operators: Rules,
+    /// Up for as long as callers are let in.
+    sign: Option<Posted>,
+    /// The only user who is let in, where there is one.
+    only: Option<u32>,
 }
 
 impl Gateway {
@@ -287,6 +305,10 @@ impl Gateway {
     /// [`StartError`].
     pub async fn open(config: Config) -> Result<Self, StartError> {
         let rooms = Rooms::open(&config, Ways::default()).await?;
+        let is_kept = rooms.shaper.is_kept();
+        if is_kept {
+            Sign::clear(&config.state_dir);
+        }
         let bound = bind(&config.server)?;
         let mut admin = Vec::new();
         let operators = match config.admin.listen {
@@ -299,7 +321,9 @@ impl Gateway {
             admin.extend(bind(&one)?.into_iter().map(|bound| (bound, role)));
         }
         let operators = Rules { hosts: config.hosts.clone(), token: config.admin.token };
-        Ok(Self { rooms, server: config.server, bound, admin, operators })
+        let sign = Sign::of(config.upstream.origin.to_string(), &config.server, &bound);
+        let sign = is_kept.then(|| sign.put_up(&config.state_dir)).flatten();
+        Ok(Self { rooms, server: config.server, bound, admin, operators, sign, only: None })
     }
 
     /// The rooms behind the ports.
@@ -338,7 +362,7 @@ impl Gateway {
     /// Dropping the future ends everything at once.
     pub async fn serve(self, stop: CancellationToken) {
         let reread = self.reread();
-        let Self { rooms, mut server, bound, admin, operators: rules } = self;
+        let Self { rooms, mut server, bound, admin, operators: rules, sign, only } = self;
         let over = CancellationToken::new();
         let _over_if_dropped = over.clone().drop_guard();
         let draining = Arc::new(AtomicBool::new(false));
@@ -369,11 +393,20 @@ impl Gateway {
 
         let answer = {
             let rooms = rooms.clone();
-            move |request, peer| rooms.answer(request, peer)
+            move |request, peer: Peer| {
+                let answer = (!is_stranger(only, &peer)).then(|| rooms.answer(request, peer));
+                async move {
+                    match answer {
+                        Some(answer) => answer.await,
+                        None => turned_away(),
+                    }
+                }
+            }
         };
         let serving = callers.serve(bound, answer, stop.clone());
         let draining_begins = async {
             stop.cancelled().await;
+            drop(sign);
             draining.store(true, Ordering::Relaxed);
             rooms.shaper.drain(server.drain_timeout);
             std::future::pending::<()>().await
@@ -395,29 +428,8 @@ impl Gateway {
 
     /// Serves until SIGTERM or SIGINT, then drains; a second one ends at once. SIGHUP reads the
     /// secrets and the certificates again.
-    pub async fn serve_until(self, mut signals: Signals) {
-        let stop = CancellationToken::new();
-        let reread = self.reread();
-        let mut serving = std::pin::pin!(self.serve(stop.clone()));
-        loop {
-            tokio::select! {
-                () = &mut serving => return,
-                _ = signals.terminate.recv() => {}
-                _ = signals.interrupt.recv() => {}
-                _ = signals.hangup.recv() => {
-                    // In a task of its own: a place that hangs must not keep callers from us, nor
-                    // the signal to end.
-                    tokio::spawn(reread.clone().now());
-                    continue;
-                }
-            }
-            if stop.is_cancelled() {
-                warn!("second signal: ending at once");
-                return;
-            }
-            info!("shutting down; a second signal ends at once");
-            stop.cancel();
-        }
+    pub async fn serve_until(self, signals: Signals) {
+        self.serve_while(signals, std::future::pending()).await;
     }
 }
 

@@ -184,7 +184,7 @@ fn is_read_once(source: &Source) -> bool {
 
 /// A state folder of another user is not ours to write into: root could, and would leave files that
 /// the gateway cannot open.
-fn mine(config: &Config) -> Result<(), String> {
+pub(crate) fn mine(config: &Config) -> Result<(), String> {
     let folder = &config.state_dir;
     let Ok(owner) = folder.metadata().map(|meta| meta.uid()) else { return Ok(()) };
     if rustix::process::geteuid().is_root() && owner != 0 {

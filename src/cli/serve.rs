@@ -56,7 +56,8 @@ async fn serve(config: Config, path: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-fn exit_code(error: &StartError) -> u8 {
+/// What the process ends with where a gateway does not start.
+pub(super) fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::Credentials(_)
         | StartError::Plan(_)
@@ -65,6 +66,7 @@ fn exit_code(error: &StartError) -> u8 {
         | StartError::StoreRoots(_)
         | StartError::Traces(_) => CONFIG,
         StartError::State(_)
+        | StartError::Unkept { .. }
         | StartError::Store { .. }
         | StartError::Bind(_)
         | StartError::Signals(_) => UNAVAILABLE,

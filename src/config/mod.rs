@@ -106,8 +106,9 @@ fn parse_in(
     path: &Path,
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Config, Report> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    // Paths in messages and in the settings must not depend on a later change of directory.
+    // Paths in messages and in the settings must not depend on a later change of directory; an empty path
+    // cannot be made absolute.
+    let folder = path.parent().filter(|folder| *folder != "").unwrap_or(Path::new("."));
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let around = Surroundings { folder: &folder, variable };
     let mut notes = Notes::default();

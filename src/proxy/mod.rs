@@ -11,7 +11,7 @@ mod echo;
 mod error;
 mod exchange;
 mod fetch;
-mod headers;
+pub(crate) mod headers;
 mod kept;
 mod landed;
 mod others;
