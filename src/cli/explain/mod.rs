@@ -44,7 +44,7 @@ pub(crate) struct ExplainArgs {
     method: String,
     /// A path with its query, or a URL of the gateway or of your Omni
     url: String,
-    /// A field of the call; as often as it takes. Values are never shown
+    /// A field of the call; as often as it takes. Values that could be secrets are never shown
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
     /// A file with the call's body, - for standard input
