@@ -225,8 +225,12 @@ fn draw(rows: &[Row], paper: Paper) -> Vec<String> {
 
 fn bytes(bytes: u64) -> String {
     match bytes {
-        whole if whole >= 1 << 20 && whole.is_multiple_of(1 << 20) => format!("{} MiB", whole >> 20),
-        whole if whole >= 1 << 10 && whole.is_multiple_of(1 << 10) => format!("{} KiB", whole >> 10),
+        whole if whole >= 1 << 20 && whole.is_multiple_of(1 << 20) => {
+            format!("{} MiB", whole >> 20)
+        }
+        whole if whole >= 1 << 10 && whole.is_multiple_of(1 << 10) => {
+            format!("{} KiB", whole >> 10)
+        }
         other => format!("{other} B"),
     }
 }
