@@ -1,6 +1,7 @@
 //! Settings to a running gateway: the one place where the rooms are put together.
 
 mod apart;
+mod explain;
 mod fleet;
 mod gauges;
 mod inquiry;
@@ -37,6 +38,7 @@ use crate::telemetry::{Telemetry, TracesError};
 use crate::upstream::Upstream;
 
 use apart::{is_stranger, turned_away};
+use explain::Doors;
 pub use inquiry::Inquiry;
 use news::Sharing;
 use office::{Named, Office, keeps_from_serving};
@@ -141,6 +143,7 @@ pub struct Rooms {
     /// Where the password of the shared store is.
     password: Option<Arc<PasswordPlace>>,
     named: Arc<Named>,
+    doors: Arc<Doors>,
 }
 
 impl Rooms {
@@ -163,6 +166,26 @@ impl Rooms {
             None => Upstream::new(config.upstream.clone())?,
         };
         let telemetry = Telemetry::start(&config.telemetry, ways.collector)?;
+        let doors = Doors::of(config, true);
+        let mut rooms =
+            Self::tie(config, shaper, credentials, upstream, telemetry, ways.others, doors)?;
+        // Before the first call. Where the store is not there yet, calls wait for it.
+        let (shaper, hear) = (rooms.shaper.clone(), news::hear(&rooms.proxy));
+        let joined = fleet::join(config, &shaper, password, ways.store, hear).await;
+        rooms.password = joined.inspect_err(|_| shaper.close())?;
+        Ok(rooms)
+    }
+
+    /// Ties the rooms together. Nothing is opened.
+    fn tie(
+        config: &Config,
+        shaper: Arc<Shaper>,
+        credentials: Credentials,
+        upstream: Upstream,
+        telemetry: Telemetry,
+        others: Option<Arc<dyn Others>>,
+        doors: Doors,
+    ) -> Result<Self, StartError> {
         let cache = Arc::new(Cache::new(config.cache.clone()));
         let plan =
             Plan::new(config.routes.clone(), &credentials, &shaper, &cache, &telemetry.metrics)?;
@@ -180,16 +203,14 @@ impl Rooms {
             upstream,
             custody: custody.clone(),
             cache: cache.clone(),
-            others: ways.others.unwrap_or_else(|| Arc::new(Sharing(shaper.clone()))),
+            others: others.unwrap_or_else(|| Arc::new(Sharing(shaper.clone()))),
             telemetry: telemetry.clone(),
         };
         let proxy = Proxy::new(plan, callers, neighbours, config.replay);
         let (proxy, credentials) = (Arc::new(proxy), Arc::new(credentials));
-        // Before the first call. Where the store is not there yet, calls wait for it.
-        let joined = fleet::join(config, &shaper, password, ways.store, news::hear(&proxy)).await;
-        let password = joined.inspect_err(|_| shaper.close())?;
-        let named = Arc::new(Named::of(config));
-        Ok(Self { proxy, shaper, cache, credentials, custody, telemetry, password, named })
+        let (named, doors) = (Arc::new(Named::of(config)), Arc::new(doors));
+        let password = None;
+        Ok(Self { proxy, shaper, cache, credentials, custody, telemetry, password, named, doors })
     }
 
     /// Answers one request.

@@ -21,6 +21,7 @@ use omnigate::admin::{
     Status,
 };
 use omnigate::base::{Body, BudgetId, CredentialId, Peer, RouteId};
+use omnigate::proxy::{BadCall, Call, Explanation};
 use omnigate::telemetry::{BadFilter, Exposition, Metrics, Viewer};
 
 const HOUR: usize = 3600;
@@ -70,6 +71,10 @@ impl Desk for Facts {
 
     fn resume(&self, _: Option<&BudgetId>) -> Result<(), NoSuchBudget> {
         Ok(())
+    }
+
+    fn explain(&self, _: Call) -> BoxFuture<'static, Result<Explanation, BadCall>> {
+        Box::pin(std::future::ready(Err(BadCall::Method)))
     }
 
     fn log_filter(&self) -> String {

@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 
 use crate::admin::Status;
 use crate::base::{BudgetId, CredentialId, RouteId};
+use crate::proxy::{BadCall, Call, Explanation};
 use crate::telemetry::{BadFilter, Exposition, Viewer};
 
 /// Whether calls would be served.
@@ -130,6 +131,12 @@ pub trait Desk: Send + Sync + 'static {
     /// # Errors
     /// There is no such budget.
     fn resume(&self, budget: Option<&BudgetId>) -> Result<(), NoSuchBudget>;
+
+    /// Says what becomes of a call, and why, without making it.
+    ///
+    /// # Errors
+    /// Nobody could make such a call.
+    fn explain(&self, call: Call) -> BoxFuture<'static, Result<Explanation, BadCall>>;
 
     /// The log filter in force.
     fn log_filter(&self) -> String;

@@ -3,6 +3,7 @@
 mod answers;
 mod desk;
 mod events;
+mod explain;
 mod exposition;
 mod front;
 mod pages;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::ALLOW;
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -61,16 +63,16 @@ impl Admin {
         Self { viewers: Viewers::new(self.desk.clone(), places * 2 / 3), ..self }
     }
 
-    /// Answers one request. Only a POST changes anything, and only on the operators' own listener. No
-    /// page takes a body, and none is read.
+    /// Answers one request. Only a POST changes anything, and only on the operators' own listener. One
+    /// page takes a body, a question about a call; on all others none is read.
     pub async fn answer(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
-        let request = request.map(|body| HasBody(!http_body::Body::is_end_stream(&body)));
-        let page = Page::at(request.uri().path(), self.role);
-        match Target::read(request.method(), request.uri(), request.headers()) {
+        let (head, body) = request.into_parts();
+        let has_body = !http_body::Body::is_end_stream(&body);
+        let page = Page::at(head.uri.path(), self.role);
+        match Target::read(&head.method, &head.uri, &head.headers) {
             Ok(target) if self.role == Role::Operator => {
                 let is_open = page.as_ref().is_some_and(Page::is_open);
-                if let Err(refused) = self.rules.let_in(&target, request.headers(), &peer, is_open)
-                {
+                if let Err(refused) = self.rules.let_in(&target, &head.headers, &peer, is_open) {
                     return refused.answer();
                 }
             }
@@ -84,30 +86,29 @@ impl Admin {
         let Some(page) = page else {
             return problem(StatusCode::NOT_FOUND, "no-route", self.role.pages());
         };
-        if let (false, allowed) = page.takes(request.method()) {
+        if let (false, allowed) = page.takes(&head.method) {
             let detail = format!("Only {allowed}.");
             let mut response =
                 problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", &detail);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             return response;
         }
-        if request.body().0 {
+        if has_body && page != Page::Explain {
             // What it says was meant to matter, and nobody knows how long it is.
-            let detail =
-                "No page here takes a body; what is to be done stands in the path and query.";
+            let detail = "No page here but /-/explain takes a body; what is to be done stands in the path and query.";
             return closing(problem(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));
         }
-        self.page(page, &request, &peer).await
+        self.page(page, &head, body, &peer).await
     }
 
-    async fn page(&self, page: Page, request: &Request<HasBody>, peer: &Peer) -> Response<Body> {
-        let (desk, query) = (&*self.desk, request.uri().query());
+    async fn page(&self, page: Page, head: &Parts, body: Body, peer: &Peer) -> Response<Body> {
+        let (desk, query) = (&*self.desk, head.uri.query());
         let steered = match page {
             Page::Live => {
                 return answer(StatusCode::OK, "text/plain; charset=utf-8", "alive\n".to_owned());
             }
             Page::Ready => return ready(&desk.readiness()),
-            Page::Metrics => return exposition::metrics(request.headers(), desk),
+            Page::Metrics => return exposition::metrics(&head.headers, desk),
             Page::Front => return front::page(),
             Page::Status => {
                 let facts = events::document(&self.viewers.status());
@@ -122,6 +123,7 @@ impl Admin {
             }
             Page::Test(id) => return tested(&id, desk.test_key(id.clone()).await),
             Page::Purge => return purge::answer(query, desk).await,
+            Page::Explain => return explain::explain(&head.headers, body, desk).await,
             Page::Pause => steer::pause(query, desk, peer),
             Page::Resume => steer::resume(query, desk, peer),
             Page::Log => steer::log(query, desk, peer),
@@ -129,9 +131,6 @@ impl Admin {
         steered.unwrap_or_else(|unchanged| unchanged.answer())
     }
 }
-
-/// All that we want to know of a body.
-struct HasBody(bool);
 
 #[cfg(test)]
 mod tests;

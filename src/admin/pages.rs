@@ -31,6 +31,7 @@ pub(super) enum Page {
     Pause,
     Resume,
     Log,
+    Explain,
 }
 
 impl Page {
@@ -49,6 +50,7 @@ impl Page {
             ("/-/pause", Role::Operator) => Some(Self::Pause),
             ("/-/resume", Role::Operator) => Some(Self::Resume),
             ("/-/log", Role::Operator) => Some(Self::Log),
+            ("/-/explain", Role::Operator) => Some(Self::Explain),
             (_, Role::Operator) => {
                 let name = path.strip_prefix("/-/credentials/")?.strip_suffix("/test")?;
                 Some(Self::Test(CredentialId::new(name)))
@@ -63,7 +65,7 @@ impl Page {
             Self::Live | Self::Ready | Self::Front => true,
             Self::Metrics | Self::Status | Self::Events => false,
             Self::Reload | Self::Test(_) | Self::Purge => false,
-            Self::Pause | Self::Resume | Self::Log => false,
+            Self::Pause | Self::Resume | Self::Log | Self::Explain => false,
         }
     }
 
@@ -76,7 +78,9 @@ impl Page {
             }
             Self::Events => (method == Method::GET, "GET"),
             Self::Reload | Self::Test(_) | Self::Purge => (method == Method::POST, "POST"),
-            Self::Pause | Self::Resume | Self::Log => (method == Method::POST, "POST"),
+            Self::Pause | Self::Resume | Self::Log | Self::Explain => {
+                (method == Method::POST, "POST")
+            }
         }
     }
 }
@@ -88,7 +92,7 @@ impl Role {
             Self::Operator => {
                 "There are /, /livez, /readyz, /metrics, /-/status.json and /-/events here, and to POST \
                  to: /-/pause, /-/resume (?budget=NAME, &for=10m), /-/reload, \
-                 /-/credentials/NAME/test, /-/cache/purge (?route=NAME) and /-/log?filter=FILTER."
+                 /-/credentials/NAME/test, /-/cache/purge (?route=NAME), /-/log?filter=FILTER and /-/explain (a JSON document)."
             }
             Self::Probe => "There are /livez, /readyz and /metrics here.",
         }

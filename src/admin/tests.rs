@@ -1,5 +1,6 @@
 //! What the listeners answer, and to whom.
 
+mod explaining;
 mod steering;
 mod watching;
 
@@ -17,6 +18,8 @@ use super::status::{BudgetStatus, PauseStatus};
 use super::*;
 use crate::base::{BudgetId, CredentialId, Remote, RouteId};
 use crate::caller::TokenDigest;
+use crate::proxy::explained::Said;
+use crate::proxy::{BadCall, Call, Explanation};
 use crate::telemetry::{self, BadFilter};
 
 #[derive(Default)]
@@ -103,6 +106,13 @@ impl Desk for Told {
         known(budget)?;
         self.pauses.lock().unwrap().clear();
         Ok(())
+    }
+
+    fn explain(&self, call: Call) -> BoxFuture<'static, Result<Explanation, BadCall>> {
+        let said = Said { method: call.method, path: Some(call.url.clone()), ..Said::default() };
+        let explained = Explanation { call: said, ..Explanation::default() };
+        let is_path = call.url.starts_with('/');
+        Box::pin(async move { if is_path { Ok(explained) } else { Err(BadCall::From) } })
     }
 
     fn log_filter(&self) -> String {

@@ -19,7 +19,7 @@ use crate::app::{Reread, Rooms};
 use crate::base::{BudgetId, CredentialId, RouteId};
 use crate::credential::{Credential, State};
 use crate::omni::KeyScope;
-use crate::proxy::WhoamiError;
+use crate::proxy::{BadCall, Call, Explanation, WhoamiError};
 use crate::server::Server;
 use crate::telemetry::{self, BadFilter, Exposition, Viewer};
 
@@ -97,6 +97,17 @@ impl Desk for Office {
         self.known(budget)?;
         self.rooms.shaper.resume(budget);
         Ok(())
+    }
+
+    fn explain(&self, call: Call) -> BoxFuture<'static, Result<Explanation, BadCall>> {
+        let (rooms, draining) = (self.rooms.clone(), self.draining.clone());
+        Box::pin(async move {
+            let mut said = rooms.explain(call).await?;
+            if let Some(now) = &mut said.now {
+                now.draining = draining.load(Ordering::Relaxed);
+            }
+            Ok(said)
+        })
     }
 
     fn log_filter(&self) -> String {

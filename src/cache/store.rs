@@ -58,12 +58,18 @@ impl Cache {
             Some(Held::By(names)) => self.look(&key.with(fields, &names), now),
             other => other,
         };
-        match held {
-            Some(Held::Entry(entry)) => Found::Entry(entry),
-            Some(Held::Pass(_)) => Found::Pass,
-            // A variant does not lead to further variants.
-            Some(Held::By(_)) | None => Found::Nothing,
-        }
+        found(held)
+    }
+
+    /// What [`Cache::find`] would find, for somebody who only wants to know: nothing changes by it. It
+    /// may look at every key.
+    pub fn peek(&self, key: &Key, fields: &HeaderMap, now: Instant) -> Found {
+        let look = |key: &Key| self.parts.peek(key).filter(|held| self.is_good(held, now));
+        let held = match look(key) {
+            Some(Held::By(names)) => look(&key.with(fields, &names)),
+            other => other,
+        };
+        found(held)
     }
 
     /// Keeps an answer to a request with these fields, where it may be kept: its body is not too
@@ -153,15 +159,19 @@ impl Cache {
     /// What a key stands for, where it is good for anything.
     fn look(&self, key: &Key, now: Instant) -> Option<Held> {
         let held = self.parts.get(key)?;
-        let good = match &held {
-            Held::Entry(entry) => entry.is_current(&self.generations) && !entry.life.is_over(now),
-            Held::Pass(until) => now < *until,
-            Held::By(_) => true,
-        };
+        let good = self.is_good(&held, now);
         if !good {
             self.parts.drop(key, &held);
         }
         good.then_some(held)
+    }
+
+    fn is_good(&self, held: &Held, now: Instant) -> bool {
+        match held {
+            Held::Entry(entry) => entry.is_current(&self.generations) && !entry.life.is_over(now),
+            Held::Pass(until) => now < *until,
+            Held::By(_) => true,
+        }
     }
 
     /// Says at a key that its answers differ by these fields.
@@ -172,6 +182,15 @@ impl Cache {
             return;
         }
         self.parts.put(key, Held::By(names.into()), small(key, names.len()));
+    }
+}
+
+fn found(held: Option<Held>) -> Found {
+    match held {
+        Some(Held::Entry(entry)) => Found::Entry(entry),
+        Some(Held::Pass(_)) => Found::Pass,
+        // A variant does not lead to further variants.
+        Some(Held::By(_)) | None => Found::Nothing,
     }
 }
 

@@ -74,6 +74,11 @@ impl Cidr {
         self.network.is_loopback()
     }
 
+    /// The first of its addresses.
+    pub fn first(&self) -> IpAddr {
+        self.network
+    }
+
     /// How many bits its addresses share.
     pub(crate) fn prefix(&self) -> u8 {
         self.prefix

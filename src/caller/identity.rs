@@ -47,6 +47,23 @@ pub enum Unknown {
     Nobody,
 }
 
+/// What a caller was told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToldBy {
+    /// The token that it showed.
+    Token,
+    /// The certificate that it proved to have.
+    Certificate,
+    /// The user at the other end of a unix socket.
+    User,
+    /// The address at the other end of a TCP socket.
+    Address,
+    /// Its own word, `X-Omnigate-Caller`.
+    Word,
+    /// Nothing: it is whoever is nobody else.
+    Nothing,
+}
+
 /// All callers.
 #[derive(Debug)]
 pub struct Callers {
@@ -111,6 +128,14 @@ impl Callers {
     /// # Errors
     /// [`Unknown`], where a token is wrong, or the listener asks for more than was shown.
     pub fn identify(&self, peer: &Peer, headers: &HeaderMap) -> Result<Arc<Caller>, Unknown> {
+        self.tell(peer, headers).map(|(caller, _)| caller)
+    }
+
+    /// The same, and what told it.
+    ///
+    /// # Errors
+    /// As [`identify`](Self::identify).
+    pub fn tell(&self, peer: &Peer, headers: &HeaderMap) -> Result<(Arc<Caller>, ToldBy), Unknown> {
         let Entrance { anonymous, required } = &*peer.entrance;
         if let Some((name, value)) = required {
             let mut fields = headers.get_all(name).iter();
@@ -118,16 +143,18 @@ impl Callers {
                 return Err(Unknown::Header { name: name.clone() });
             }
         }
-        let by_token = self.tokens.whose(headers, *anonymous)?;
-        let certificate = peer.certificate.as_deref();
-        let known = by_token
-            .or_else(|| self.by_certificate(certificate?))
-            .or_else(|| self.by_socket(&peer.remote));
+        let by_token = self.tokens.whose(headers, *anonymous)?.map(|one| (one, ToldBy::Token));
+        let by_certificate = || {
+            let caller = self.by_certificate(peer.certificate.as_deref()?)?;
+            Some((caller, ToldBy::Certificate))
+        };
+        let known = by_token.or_else(by_certificate).or_else(|| self.by_socket(&peer.remote));
         match known {
-            Some(caller) => Ok(caller.clone()),
-            None if *anonymous => {
-                Ok(self.by_word(&peer.remote, headers).unwrap_or(&self.anonymous).clone())
-            }
+            Some((caller, told_by)) => Ok((caller.clone(), told_by)),
+            None if *anonymous => Ok(match self.by_word(&peer.remote, headers) {
+                Some(caller) => (caller.clone(), ToldBy::Word),
+                None => (self.anonymous.clone(), ToldBy::Nothing),
+            }),
             None if self.tokens.is_empty() => Err(Unknown::Nobody),
             None => Err(Unknown::NoToken),
         }
@@ -138,13 +165,14 @@ impl Callers {
         rules.find(|(name, _)| certificate.names.contains(name)).map(|(_, caller)| caller)
     }
 
-    fn by_socket(&self, remote: &Remote) -> Option<&Arc<Caller>> {
+    fn by_socket(&self, remote: &Remote) -> Option<(&Arc<Caller>, ToldBy)> {
         match remote {
             Remote::Tcp(address) => {
                 let mut ranges = self.ranges.iter();
-                ranges.find(|(range, _)| range.contains(address.ip())).map(|(_, caller)| caller)
+                let (_, caller) = ranges.find(|(range, _)| range.contains(address.ip()))?;
+                Some((caller, ToldBy::Address))
             }
-            Remote::Unix { uid } => self.users.get(uid.as_ref()?),
+            Remote::Unix { uid } => Some((self.users.get(uid.as_ref()?)?, ToldBy::User)),
             Remote::Pipe => None,
         }
     }

@@ -31,7 +31,7 @@ use crate::base::{CallerId, Priority, RouteId};
 
 pub use browser::{BadHost, FromAPage, Host, Hosts, Pages, check};
 pub use cidr::{Cidr, CidrError};
-pub use identity::{Callers, Unknown};
+pub use identity::{Callers, ToldBy, Unknown};
 pub(crate) use token::TOKEN;
 pub use token::{BadDigest, TokenDigest};
 

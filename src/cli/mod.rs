@@ -10,6 +10,7 @@ mod exec;
 mod explain;
 mod hardening;
 mod init;
+mod lines;
 mod man;
 mod online;
 mod routes;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, StatusCode};
 use secrecy::zeroize::Zeroizing;
 use serde_json::Value;
@@ -274,7 +274,21 @@ pub(crate) async fn post(
     path: &str,
     within: Duration,
 ) -> Result<(StatusCode, Value), String> {
-    call(gateway, Method::POST, path, within).await
+    call(gateway, Method::POST, path, None, within).await
+}
+
+/// Asks a gateway's admin address what takes a JSON document to ask; what it says that is not JSON is
+/// null. The document is wiped from memory.
+///
+/// # Errors
+/// It does not answer within that time.
+pub(crate) async fn post_json(
+    gateway: &Gateway,
+    path: &str,
+    document: Zeroizing<Vec<u8>>,
+    within: Duration,
+) -> Result<(StatusCode, Value), String> {
+    call(gateway, Method::POST, path, Some(Bytes::from_owner(document)), within).await
 }
 
 /// Asks a gateway's admin address for a document; what it says that is not JSON is null.
@@ -286,16 +300,22 @@ pub(crate) async fn get(
     path: &str,
     within: Duration,
 ) -> Result<(StatusCode, Value), String> {
-    call(gateway, Method::GET, path, within).await
+    call(gateway, Method::GET, path, None, within).await
 }
 
 async fn call(
     gateway: &Gateway,
     method: Method,
     path: &str,
+    document: Option<Bytes>,
     within: Duration,
 ) -> Result<(StatusCode, Value), String> {
-    let mut request = Request::new(Bytes::new());
+    let is_json = document.is_some();
+    let mut request = Request::new(document.unwrap_or_default());
+    if is_json {
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, json);
+    }
     *request.method_mut() = method;
     *request.uri_mut() = path.parse().map_err(|_| format!("{path} is no path"))?;
     if let Some(bearer) = &gateway.bearer {

@@ -75,6 +75,12 @@ impl Membership {
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        // Its characters are all plain.
+        self.0.to_str().unwrap_or_default()
+    }
 }
 
 impl Impersonation {

@@ -1,6 +1,6 @@
 //! `Cache-Status` (RFC 9211): what the cache did with a call, and why.
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use crate::telemetry::CacheOutcome;
 
@@ -121,7 +121,12 @@ impl Relief {
 }
 
 impl Forward {
-    fn as_str(self) -> &'static str {
+    /// Why a call goes on that is not looked for in what is kept.
+    pub(crate) fn unkept(method: &Method) -> Self {
+        if method.is_safe() { Self::Bypass } else { Self::Method }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Bypass => "bypass",
             Self::Method => "method",

@@ -40,6 +40,19 @@ enum Look {
     Fetch { why: Forward, spare: bool },
 }
 
+/// The same, before anything is done about it.
+pub(super) enum Sight {
+    /// With what is kept. `relief` says why that is better, where it is past its time; then it is to be
+    /// fetched anew, unless upstream has just failed.
+    Kept { entry: Arc<Entry>, relief: Relief, refresh: bool },
+    /// Not at all: the call takes only what is kept, and nothing is.
+    NotKept,
+    /// Past the cache.
+    Pass(Forward),
+    /// By a fetch; `spare` says that there is an answer past its time, if it comes to that.
+    Fetch { why: Forward, spare: bool },
+}
+
 /// How a call waits for a fetch.
 struct Boarded {
     rider: Rider<InLine, Landed>,
@@ -133,47 +146,58 @@ impl Proxy {
 
     /// Looks at what is kept.
     fn look(self: &Arc<Self>, sought: &Sought<'_>, exchange: &mut Exchange) -> Result<Look, Error> {
+        match self.sight(sought, |now| self.kept(sought, now)) {
+            Sight::Kept { entry, relief, refresh } => {
+                if refresh {
+                    self.refresh(sought, exchange);
+                }
+                Ok(Look::Answer(kept::serve(&sought.head, &entry, relief, exchange)))
+            }
+            Sight::NotKept => {
+                exchange.cached(CacheStatus::NotKept);
+                Err(Error::NotKept)
+            }
+            Sight::Pass(why) => Ok(Look::Pass(why)),
+            Sight::Fetch { why, spare } => Ok(Look::Fetch { why, spare }),
+        }
+    }
+
+    /// How a call goes on, by what is kept for it. Nothing changes by it.
+    pub(super) fn sight(&self, sought: &Sought<'_>, find: impl FnOnce(Instant) -> Found) -> Sight {
         let (wishes, head) = (&sought.brought.wishes, &sought.head);
         if wishes.no_store || sought.is_conditional_on_state() {
-            if wishes.only_if_cached {
-                exchange.cached(CacheStatus::NotKept);
-                return Err(Error::NotKept);
-            }
-            return Ok(Look::Pass(Forward::Request));
+            return match wishes.only_if_cached {
+                true => Sight::NotKept,
+                false => Sight::Pass(Forward::Request),
+            };
         }
         let now = Instant::now();
-        let (stale, why) = match self.kept(sought, now) {
+        let (stale, why) = match find(now) {
             Found::Entry(entry) => match entry.life.judge(wishes, now) {
                 Judgement::Fresh | Judgement::Welcome => {
-                    let answer = kept::serve(head, &entry, Relief::Welcome, exchange);
-                    return Ok(Look::Answer(answer));
+                    return Sight::Kept { entry, relief: Relief::Welcome, refresh: false };
                 }
                 Judgement::Stale => (Some(entry), Forward::Stale),
                 Judgement::Unwanted => (None, Forward::Request),
                 Judgement::Over => (None, Forward::Miss),
             },
-            Found::Pass if !wishes.only_if_cached => return Ok(Look::Pass(Forward::Miss)),
+            Found::Pass if !wishes.only_if_cached => return Sight::Pass(Forward::Miss),
             Found::Pass | Found::Nothing => (None, Forward::Miss),
         };
         if wishes.only_if_cached {
-            exchange.cached(CacheStatus::NotKept);
-            return Err(Error::NotKept);
+            return Sight::NotKept;
         }
         if let Some(entry) = &stale
             && let Some(relief) = self.relief(sought, entry, now)
         {
-            if relief != Relief::Failed {
-                self.refresh(sought, exchange);
-            }
-            return Ok(Look::Answer(kept::serve(head, entry, relief, exchange)));
+            let refresh = relief != Relief::Failed;
+            return Sight::Kept { entry: entry.clone(), relief, refresh };
         }
-        Ok(match () {
-            // Of what is not kept whole, upstream gives the part.
-            () if head.headers.contains_key(RANGE) || head.method == Method::HEAD => {
-                Look::Pass(why)
-            }
-            () => Look::Fetch { why, spare: stale.is_some() },
-        })
+        // Of what is not kept whole, upstream gives the part.
+        match head.headers.contains_key(RANGE) || head.method == Method::HEAD {
+            true => Sight::Pass(why),
+            false => Sight::Fetch { why, spare: stale.is_some() },
+        }
     }
 
     /// What is kept for a call, and no write has left stale, here or elsewhere. Nothing, while it is

@@ -7,9 +7,11 @@ mod attempt;
 mod cache_status;
 mod cached;
 mod custody;
+mod decide;
 mod echo;
 mod error;
 mod exchange;
+mod explain;
 mod fetch;
 pub(crate) mod headers;
 mod kept;
@@ -32,30 +34,29 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response};
 use tracing::{debug, error, warn};
 
 use crate::base::{Body, Peer, Priority, RouteId};
 use crate::cache::Cache;
-use crate::caller::{self, Caller, Callers, Hosts, Pages};
+use crate::caller::{Caller, Callers, Hosts};
 use crate::omni;
-use crate::policy::{Asked, Denied};
 use crate::proxy::cache_status::{CacheStatus, Forward};
+use crate::proxy::decide::Decided;
 use crate::proxy::error::Error;
-use crate::proxy::exchange::{Exchange, X_REQUEST_ID};
+use crate::proxy::exchange::Exchange;
 use crate::proxy::fetch::Fetches;
 use crate::proxy::headers::Pseudonym;
 use crate::proxy::replay::{Replay, Room};
-use crate::proxy::sought::{Brought, Sought};
+use crate::proxy::sought::Sought;
 use crate::proxy::writing::{Leaves, Writing};
-use crate::route::Target;
 use crate::shape::{Refused, Shaper};
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
 
 pub use custody::Custody;
+pub use explain::{BadCall, Call, Explanation, Question, document as explained};
 pub use others::{Others, Touched};
 pub use plan::{Plan, PlanError, RouteSettings};
 pub use replay::ReplaySettings;
@@ -206,7 +207,7 @@ impl Proxy {
         problem::respond(error, exchange)
     }
 
-    /// The way of a request.
+    /// The way of a request. What is decided before it waits is [`Proxy::decide`]'s.
     async fn forward(
         self: &Arc<Self>,
         plan: &Plan,
@@ -214,56 +215,17 @@ impl Proxy {
         peer: &Peer,
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Error> {
-        let (mut head, body) = request.into_parts();
-        let length = headers::framing(&head.headers)?;
-        let target = Target::read(&head.method, &head.uri, &head.headers)?;
-        caller::check(&self.hosts, target.authority(), peer, &head.headers, Pages::None)?;
-        let caller = self.callers.identify(peer, &head.headers)?;
-        // Between the two of us.
-        head.headers.remove(&caller::TOKEN);
-        exchange.comes_from(&caller.id);
-        let route = plan.route(&head.method, target.path())?;
-
-        exchange.trail.goes_by(route);
-        if !caller.may_take(&route.id) {
-            return Err(Error::RouteDenied { caller: caller.id.clone(), route: route.id.clone() });
-        }
-        let (path, query) = (target.path().as_str(), target.path_and_query().query());
-        let (method, headers) = (&head.method, &head.headers);
-        let asked = Asked { method, path, query, headers, length };
-        route.policy.check(&asked)?;
-        let inspection = route.policy.inspection(&asked);
-        self.pseudonym.check(&head.headers)?;
-        let asked = headers::preferred_wait(&head.headers);
-        let wait = Wait {
-            priority: caller.priority_of(route.priority, headers::asked_priority(&head.headers)),
-            max_wait: asked.or(route.max_wait).or(caller.max_wait),
-            caller,
-        };
-        exchange.trail.waits(&wait);
-        let brought = Brought::read(route, &head, path, &body);
-        headers::scrub_request(&mut head.headers, &route.policy);
-        route.policy.set_member(path, &mut head.headers);
-        self.pseudonym.sign(&mut head.headers, head.version);
-        head.uri = Uri::from(target.path_and_query().clone());
-        if let Ok(host) = HeaderValue::try_from(self.upstream.origin().authority().as_str()) {
-            head.headers.insert(HOST, host);
-        }
-        if let Some(id) = exchange.request_id_field() {
-            head.headers.insert(X_REQUEST_ID, id);
-        }
-        head.version = http::Version::HTTP_11;
+        let (head, body) = request.into_parts();
+        let Decided { route, wait, inspection, brought, head } =
+            self.decide(plan, head, &body, peer, exchange)?;
         let mut body = Replay::new(route.policy.limit(body), &self.room);
         if let Some(inspection) = inspection {
-            // Before it waits: what must not be made takes no place.
-            body.read_whole(&wait.caller.id).await?;
-            body.look(|body| inspection.check(body)).map_err(Denied::from)?;
+            body.pass(inspection, &wait.caller.id).await?;
         }
-        if let Some(brought) = brought {
+        if let Ok(brought) = brought {
             return self.seek(Sought::new(route, wait, brought, head), exchange).await;
         }
-        let safe = head.method.is_safe();
-        let why = if safe { Forward::Bypass } else { Forward::Method };
+        let why = Forward::unkept(&head.method);
         exchange.cached(CacheStatus::forwarded(why));
         exchange.trail.writes(self.writing(&head));
         let request = Request::from_parts(head, body);

@@ -16,7 +16,7 @@ use crate::proxy::error::Error;
 use crate::proxy::exchange::X_REQUEST_ID;
 use crate::proxy::retry::RetryBudget;
 use crate::proxy::sought::TRACES;
-use crate::route::{CanonicalPath, Collision, Found, Methods, Pattern, Router};
+use crate::route::{CanonicalPath, Collision, Found, Methods, Pattern, Rival, Router};
 use crate::shape::{Key, LaneId, Shaper};
 use crate::telemetry::{Metrics, RouteSeries};
 
@@ -43,6 +43,14 @@ pub struct RouteSettings {
     pub cache: Option<Rule>,
 }
 
+impl RouteSettings {
+    /// Whether it takes calls that reach keys, people and what they may see: it says so, or its path is
+    /// one of theirs.
+    pub fn takes_sensitive(&self) -> bool {
+        self.policy.sensitive || names_sensitive(&self.pattern)
+    }
+}
+
 /// What was said: replaced whole by a reload, loaded once per exchange.
 #[derive(Debug)]
 pub struct Plan {
@@ -57,6 +65,8 @@ pub(crate) struct PlannedRoute {
     pub(crate) id: RouteId,
     /// Which paths it takes, as it was written.
     pub(crate) template: Arc<str>,
+    /// Which methods it takes.
+    pub(crate) methods: Methods,
     /// One key, or those of a pool. Never empty.
     credentials: Vec<Arc<Credential>>,
     /// Where its calls wait.
@@ -174,7 +184,7 @@ impl Plan {
         let router = Router::new(table)
             .map_err(|mut collisions| PlanError::Collision(collisions.swap_remove(0)))?;
         let tie = |mut route: RouteSettings| {
-            route.policy.sensitive |= names_sensitive(&route.pattern);
+            route.policy.sensitive = route.takes_sensitive();
             let credential = |key: &Key| {
                 credentials.get(&key.credential).ok_or_else(|| PlanError::Credential {
                     route: route.id.clone(),
@@ -203,6 +213,7 @@ impl Plan {
                 lane: lane.ok_or_else(|| PlanError::NoKey { route: route.id.clone() })?,
                 id: route.id,
                 template: route.pattern.as_str().into(),
+                methods: route.methods,
                 credentials,
                 budgets,
                 priority: route.priority,
@@ -214,6 +225,30 @@ impl Plan {
         };
         let routes = routes.into_iter().map(tie).collect::<Result<_, PlanError>>()?;
         Ok(Self { router, routes })
+    }
+
+    /// The routes that take the path and not the call, and why.
+    pub(crate) fn rivals(
+        &self,
+        method: &Method,
+        path: &CanonicalPath,
+        winner: Option<&PlannedRoute>,
+    ) -> Vec<Rival<'_>> {
+        let at = |won: &PlannedRoute| self.routes.iter().position(|one| one.id == won.id);
+        self.router.rivals(method, path, winner.and_then(at))
+    }
+
+    /// Where no route takes the path, those whose paths begin as it does.
+    pub(crate) fn nearest(&self, method: &Method, path: &CanonicalPath) -> Vec<&PlannedRoute> {
+        match self.router.find(method, path) {
+            Found::Nothing { nearest } => {
+                let near = nearest.iter();
+                near.filter_map(|id| self.routes.iter().find(|one| one.id == *id))
+                    .map(|one| &**one)
+                    .collect()
+            }
+            Found::Route(_) | Found::EscapedSeparator | Found::MethodNotAllowed(_) => Vec::new(),
+        }
     }
 
     /// The names of its routes.

@@ -43,6 +43,16 @@ impl Error {
         self.shape().kind
     }
 
+    /// The status of its answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.shape().status
+    }
+
+    /// The type of its answer.
+    pub(crate) fn urn(&self) -> String {
+        format!("urn:omnigate:problem:{}", self.kind())
+    }
+
     fn shape(&self) -> Shape {
         use StatusCode as S;
         match self {
@@ -121,7 +131,7 @@ impl Error {
     }
 
     /// What the caller is told. The chain of causes goes to the log only.
-    fn detail(&self) -> String {
+    pub(crate) fn detail(&self) -> String {
         match self {
             Self::Connect(_) => "Omni cannot be reached.".to_owned(),
             Self::Send(SendError::Timeout { after }) => {
@@ -228,7 +238,7 @@ pub(crate) fn received(headers: &mut HeaderMap, status: StatusCode) {
 pub(crate) fn respond(error: &Error, exchange: &Exchange) -> Response<Body> {
     let shape = error.shape();
     let mut body = Map::new();
-    body.insert("type".into(), json!(format!("urn:omnigate:problem:{}", shape.kind)));
+    body.insert("type".into(), json!(error.urn()));
     body.insert("title".into(), json!(title(shape.kind)));
     body.insert("status".into(), json!(shape.status.as_u16()));
     body.insert("detail".into(), json!(error.detail()));

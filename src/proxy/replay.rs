@@ -63,6 +63,12 @@ impl Room {
         let (limit, shares) = (settings.limit.into(), Arc::default());
         Self { free: Arc::new(Semaphore::new(total)), total, limit, shares }
     }
+
+    /// Another one, as large and empty.
+    pub(crate) fn another(&self) -> Self {
+        let (free, shares) = (Arc::new(Semaphore::new(self.total)), Arc::default());
+        Self { free, total: self.total, limit: self.limit, shares }
+    }
 }
 
 /// A request body, and what is kept of it. Dropping it lets go of what only a replay would need.

@@ -44,6 +44,23 @@ pub(super) struct Brought<'a> {
     fields: HeaderMap,
 }
 
+/// Why a call is never answered from what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsought {
+    /// Its route keeps nothing.
+    NoRule,
+    /// It is no GET and no HEAD.
+    Method,
+    /// It has a body.
+    Body,
+    /// It names more than one user.
+    Users,
+    /// Answers of its endpoint are true once, or decide about rights.
+    Never,
+    /// None of its keys is good.
+    NoKey,
+}
+
 /// A call that may be answered from what is kept.
 pub(super) struct Sought<'a> {
     pub(super) route: &'a Arc<PlannedRoute>,
@@ -56,27 +73,33 @@ pub(super) struct Sought<'a> {
 }
 
 impl<'a> Brought<'a> {
-    /// `None` where the call is never answered from what is kept.
     pub(super) fn read(
         route: &'a PlannedRoute,
         head: &Parts,
         path: &str,
         body: &Body,
-    ) -> Option<Self> {
-        let keeps = route.keeps.as_ref()?;
-        let reads = matches!(head.method, Method::GET | Method::HEAD);
+    ) -> Result<Self, Unsought> {
+        let keeps = route.keeps.as_ref().ok_or(Unsought::NoRule)?;
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            return Err(Unsought::Method);
+        }
         // What a body asks for is in no key, nor is a second user.
-        let has_body = !http_body::Body::is_end_stream(body);
-        let users = head.headers.get_all(headers::RUN_AS).iter().count();
-        if !reads || has_body || users > 1 || omni::is_never_kept(path) {
-            return None;
+        if !http_body::Body::is_end_stream(body) {
+            return Err(Unsought::Body);
+        }
+        if head.headers.get_all(headers::RUN_AS).iter().count() > 1 {
+            return Err(Unsought::Users);
+        }
+        if omni::is_never_kept(path) {
+            return Err(Unsought::Never);
         }
         let fields = match keeps.rule.lifetime {
             Lifetime::Ours(_) => HeaderMap::new(),
             Lifetime::Upstream => head.headers.clone(),
         };
         let wishes = Wishes::read(&head.headers);
-        Some(Self { keeps, keys: route.keys_now()?, wishes, fields })
+        let keys = route.keys_now().ok_or(Unsought::NoKey)?;
+        Ok(Self { keeps, keys, wishes, fields })
     }
 }
 
@@ -106,7 +129,7 @@ impl<'a> Sought<'a> {
     /// What a fetch for all who ask this takes along: nothing by which its answer could differ that
     /// is not in the key. Where upstream's `Vary` says by what answers differ, everything but
     /// conditions.
-    fn fetch_head(&self) -> Parts {
+    pub(super) fn fetch_head(&self) -> Parts {
         let mut head = self.head.clone();
         match self.brought.keeps.rule.lifetime {
             Lifetime::Ours(_) => {

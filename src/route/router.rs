@@ -20,7 +20,7 @@ const NEAREST: usize = 3;
 /// letter case and one trailing slash do not count, as [`Pattern`] says.
 #[derive(Debug)]
 pub struct Router {
-    routes: Vec<(RouteId, Pattern, Methods)>,
+    pub(super) routes: Vec<(RouteId, Pattern, Methods)>,
     /// For each method that some route lists, and `HEAD`.
     listed: Vec<(Method, Tree)>,
     /// For every other method: the routes that take any.

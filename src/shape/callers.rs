@@ -66,8 +66,18 @@ impl Callers {
         self.all.get(index).map(|caller| &caller.rules.id)
     }
 
-    /// Counts one more call of the caller, if it may.
-    pub(crate) fn join(
+    /// Counts one more call of the caller, which may make it.
+    pub(crate) fn join(&mut self, index: CallerIndex, now: Instant) {
+        let caller = &mut self.all[index];
+        if let Some(calls) = &mut caller.calls {
+            calls.hold();
+            calls.stamp(Stamp::of_nobody(now));
+        }
+        caller.queued += 1;
+    }
+
+    /// Whether the caller may make one more call.
+    pub(crate) fn may_join(
         &mut self,
         index: CallerIndex,
         now: Instant,
@@ -87,10 +97,7 @@ impl Callers {
                 let caller = caller.rules.id.clone();
                 return Err(Refused::CallerLimit { caller, retry_after });
             }
-            calls.hold();
-            calls.stamp(Stamp::of_nobody(now));
         }
-        caller.queued += 1;
         Ok(())
     }
 
@@ -125,13 +132,14 @@ mod tests {
         let (index, start) = (callers.index(&id), Instant::now());
         for second in [0, 10, 20] {
             let now = start + Duration::from_secs(second);
-            callers.join(index, now, false, Duration::ZERO).unwrap();
+            callers.may_join(index, now, false, Duration::ZERO).unwrap();
+            callers.join(index, now);
         }
         let now = start + Duration::from_secs(45);
-        let refused = callers.join(index, now, false, Duration::ZERO).unwrap_err();
+        let refused = callers.may_join(index, now, false, Duration::ZERO).unwrap_err();
         let retry_after = Duration::from_secs(15);
         assert_eq!(refused, Refused::CallerLimit { caller: id, retry_after });
-        callers.join(index, start + MINUTE, false, Duration::ZERO).unwrap();
+        callers.may_join(index, start + MINUTE, false, Duration::ZERO).unwrap();
     }
 
     #[test]
@@ -141,11 +149,12 @@ mod tests {
         let mut callers = Callers::new(vec![rules]);
         let (index, now) = (callers.index(&id), Instant::now());
         for _ in 0..2 {
-            callers.join(index, now, true, MINUTE).unwrap();
+            callers.may_join(index, now, true, MINUTE).unwrap();
+            callers.join(index, now);
         }
-        let full = callers.join(index, now, true, MINUTE);
+        let full = callers.may_join(index, now, true, MINUTE);
         assert!(matches!(full, Err(Refused::CallerFull { queued: 2, .. })));
         callers.leave(index);
-        callers.join(index, now, true, MINUTE).unwrap();
+        callers.may_join(index, now, true, MINUTE).unwrap();
     }
 }

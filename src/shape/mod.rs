@@ -43,6 +43,6 @@ pub use place::{Outcome, Permit, Place};
 pub use redis::{Passwords, ReadPassword, RedisStore};
 pub use refused::Refused;
 pub use settings::{BudgetSettings, ColdStart, Key, Profile, Scope};
-pub use shaper::{Ask, LaneId, Outlook, Shaper, ShaperSettings, Snapshot};
+pub use shaper::{Ask, Foreseen, LaneId, Outlook, Shaper, ShaperSettings, Snapshot};
 pub use terms::Terms;
 pub use view::{BudgetView, By, CallerView, Held, SentView, View, Waiting};

@@ -107,6 +107,14 @@ pub(crate) struct Request {
     pub(crate) max_wait: Option<Duration>,
 }
 
+/// What a call may expect that joins now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    deadline: Instant,
+    pub(crate) position: usize,
+    pub(crate) estimate: Duration,
+}
+
 /// What a waiter finds when it looks.
 #[derive(Debug)]
 pub(crate) enum Look {
@@ -156,6 +164,24 @@ impl Queue {
     /// Takes a place, or refuses at once: too many wait, the caller has had its share, every key is
     /// out, or even the lower bound of the wait lies past the deadline.
     pub(crate) fn join(&mut self, now: Instant, request: Request) -> Result<Ticket, Refused> {
+        let Expected { deadline, position, .. } = self.expect(now, request)?;
+        let seat = request.seat;
+        self.callers.join(seat.caller, now);
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.lanes[seat.lane].queued += 1;
+        self.line.join(seat, ticket);
+        self.deadlines.insert((deadline, ticket));
+        let stage = Stage::Waiting;
+        let waiter =
+            Waiter { seat, joined: now, deadline, grace: now, stage, waker: None, position };
+        self.waiters.insert(ticket, waiter);
+        self.advance(now);
+        Ok(ticket)
+    }
+
+    /// What a call that comes now may expect, or why it is refused at once.
+    pub(crate) fn expect(&mut self, now: Instant, request: Request) -> Result<Expected, Refused> {
         self.advance(now);
         let seat = request.seat;
         let lane = &self.lanes[seat.lane];
@@ -181,18 +207,8 @@ impl Queue {
         if waits && lane.queued >= lane.max_queued {
             return Err(Refused::Full { queued: lane.queued, estimate });
         }
-        self.callers.join(seat.caller, now, waits, estimate)?;
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.lanes[seat.lane].queued += 1;
-        self.line.join(seat, ticket);
-        self.deadlines.insert((deadline, ticket));
-        let stage = Stage::Waiting;
-        let waiter =
-            Waiter { seat, joined: now, deadline, grace: now, stage, waker: None, position: last };
-        self.waiters.insert(ticket, waiter);
-        self.advance(now);
-        Ok(ticket)
+        self.callers.may_join(seat.caller, now, waits, estimate)?;
+        Ok(Expected { deadline, position: last, estimate })
     }
 
     /// Puts a waiter whose permit came back, or was refused upstream, where it was in the order.

@@ -92,6 +92,15 @@ pub struct Outlook {
     pub crowded: bool,
 }
 
+/// What a call that came now would be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foreseen {
+    /// How many calls would presumably go before it.
+    pub position: usize,
+    /// When its turn would presumably be, from now.
+    pub wait: Duration,
+}
+
 /// The budgets in service. Dropping it ends their pump.
 #[derive(Debug)]
 pub struct Shaper {
@@ -227,6 +236,20 @@ impl Shaper {
             let paused = queue.is_paused(seat.lane, now);
             let lane = &queue.lanes[seat.lane];
             Outlook { free, next, paused, crowded: lane.queued * 2 >= lane.max_queued }
+        })
+    }
+
+    /// What a call that comes now would be told, had it come: how many go before it and when its turn
+    /// would be, or the refusal that [`Shaper::join`] would give. It takes no place.
+    ///
+    /// # Errors
+    /// As [`Shaper::join`].
+    pub fn foresee(&self, ask: &Ask<'_>) -> Result<Foreseen, Refused> {
+        let now = Instant::now();
+        self.shared.with(|queue| {
+            let seat = seat(queue, ask);
+            let expected = queue.expect(now, Request { seat, max_wait: ask.max_wait })?;
+            Ok(Foreseen { position: expected.position, wait: expected.estimate })
         })
     }
 

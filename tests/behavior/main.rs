@@ -23,6 +23,7 @@ mod cache_writes;
 mod cache_writes_storm;
 mod callers;
 mod echo;
+mod explain;
 mod hygiene;
 mod impersonation;
 mod impersonation_body;

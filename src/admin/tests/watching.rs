@@ -226,6 +226,9 @@ async fn a_look_that_fails_ends_the_events_and_the_next_viewer_begins_anew() {
         fn resume(&self, _: Option<&BudgetId>) -> Result<(), NoSuchBudget> {
             Ok(())
         }
+        fn explain(&self, call: Call) -> BoxFuture<'static, Result<Explanation, BadCall>> {
+            self.0.explain(call)
+        }
         fn log_filter(&self) -> String {
             self.0.log_filter()
         }

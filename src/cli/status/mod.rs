@@ -21,7 +21,8 @@ use crate::config::Config;
 use crate::net::Limits;
 use draw::draw;
 use screen::{Canvas, Screen};
-use words::{clean, headline, state};
+pub(super) use words::clean;
+use words::{headline, state};
 
 /// Calls would not be served.
 const NOT_READY: u8 = 1;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::cli::status::screen::Tone;
 
 /// Without what moves a cursor, rings, or turns the order of letters.
-pub(super) fn clean(text: &str) -> String {
+pub(in crate::cli) fn clean(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
