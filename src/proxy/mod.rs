@@ -17,6 +17,7 @@ mod landed;
 mod others;
 mod peek;
 mod plan;
+mod polling;
 mod problem;
 mod rate_limit;
 mod replay;
@@ -47,10 +48,12 @@ use crate::proxy::error::Error;
 use crate::proxy::exchange::{Exchange, X_REQUEST_ID};
 use crate::proxy::fetch::Fetches;
 use crate::proxy::headers::Pseudonym;
+use crate::proxy::polling::Told;
 use crate::proxy::replay::{Replay, Room};
 use crate::proxy::sought::{Brought, Sought};
 use crate::proxy::writing::{Leaves, Writing};
 use crate::route::Target;
+use crate::saver::Pollers;
 use crate::shape::{Refused, Shaper};
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
@@ -76,6 +79,7 @@ pub struct Proxy {
     cache: Arc<Cache>,
     others: Arc<dyn Others>,
     fetches: Fetches,
+    pollers: Pollers<Told>,
     /// Who makes the calls that no caller makes.
     ourselves: Arc<Caller>,
 }
@@ -129,6 +133,7 @@ impl Proxy {
             cache,
             others,
             fetches: Fetches::default(),
+            pollers: Pollers::default(),
             ourselves: Arc::new(Caller::ourselves()),
         }
     }
@@ -228,14 +233,16 @@ impl Proxy {
         if !caller.may_take(&route.id) {
             return Err(Error::RouteDenied { caller: caller.id.clone(), route: route.id.clone() });
         }
-        let (path, query) = (target.path().as_str(), target.path_and_query().query());
+        let sent = target.path_and_query();
+        let sent = route.savers.sized(&head.method, sent).unwrap_or_else(|| sent.clone());
+        let (path, query) = (target.path().as_str(), sent.query());
         let (method, headers) = (&head.method, &head.headers);
         let asked = Asked { method, path, query, headers, length };
         route.policy.check(&asked)?;
         let inspection = route.policy.inspection(&asked);
         self.pseudonym.check(&head.headers)?;
         let asked = headers::preferred_wait(&head.headers);
-        let wait = Wait {
+        let mut wait = Wait {
             priority: caller.priority_of(route.priority, headers::asked_priority(&head.headers)),
             max_wait: asked.or(route.max_wait).or(caller.max_wait),
             caller,
@@ -245,7 +252,7 @@ impl Proxy {
         headers::scrub_request(&mut head.headers, &route.policy);
         route.policy.set_member(path, &mut head.headers);
         self.pseudonym.sign(&mut head.headers, head.version);
-        head.uri = Uri::from(target.path_and_query().clone());
+        head.uri = Uri::from(sent.clone());
         if let Ok(host) = HeaderValue::try_from(self.upstream.origin().authority().as_str()) {
             head.headers.insert(HOST, host);
         }
@@ -262,6 +269,9 @@ impl Proxy {
         if let Some(brought) = brought {
             return self.seek(Sought::new(route, wait, brought, head), exchange).await;
         }
+        if let Some(told) = self.poll(route, &head, &body, &mut wait, exchange).await? {
+            return Ok(told);
+        }
         let safe = head.method.is_safe();
         let why = if safe { Forward::Bypass } else { Forward::Method };
         exchange.cached(CacheStatus::forwarded(why));
@@ -269,7 +279,8 @@ impl Proxy {
         let request = Request::from_parts(head, body);
         let response = self.attempt(route, request, &wait, &mut exchange.trail).await?;
         exchange.trail.answered(response.status()).await;
-        Ok(kept::once(self.receive(response), why, exchange))
+        let response = self.share(self.receive(response), exchange).await;
+        Ok(kept::once(response, why, exchange))
     }
 
     /// What a call leaves stale once its head was sent; nothing where it only asks.
