@@ -46,8 +46,13 @@ fn flip<T>(said: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
+/// The largest page that any list takes.
+fn largest_page() -> u32 {
+    omni::endpoints().filter_map(Endpoint::largest_page).max().unwrap_or_default()
+}
+
 fn page_size(said: &At<u32>, notes: &mut Notes) -> Option<NonZeroU32> {
-    let most = omni::endpoints().filter_map(Endpoint::largest_page).max().unwrap_or_default();
+    let most = largest_page();
     let size = NonZeroU32::new(said.value);
     if size.is_none() {
         notes
@@ -74,7 +79,9 @@ pub(super) fn check(routes: &[Matched<'_>], router: &Router, notes: &mut Notes) 
             omni::endpoints().filter(move |endpoint| serves(router, at, &route.pattern, endpoint))
         };
         if let Some(said) = &route.said.page_size
+            // What is wrong everywhere was noted.
             && let Some(size) = NonZeroU32::new(said.value)
+            && said.value <= largest_page()
         {
             let lists: Vec<_> = served().filter(|one| one.largest_page().is_some()).collect();
             let most = lists.iter().filter_map(|one| one.largest_page()).max();
