@@ -13,7 +13,7 @@
 //! | 1 | [`base`]: nouns that rooms share |
 //! | 2 | [`omni`]: what is known of Omni |
 //! | 3 | [`net`]: connecting, TLS; above it [`fake_vault`], which only tests see |
-//! | 4 | the rooms [`caller`], [`route`], [`policy`], [`cache`], [`shape`], [`credential`], [`upstream`]; [`telemetry`]; [`fake_omni`] |
+//! | 4 | the rooms [`caller`], [`route`], [`policy`], [`saver`], [`cache`], [`shape`], [`credential`], [`upstream`]; [`telemetry`]; [`fake_omni`] |
 //! | 5 | [`proxy`]: the corridor, the only one who knows the order |
 //! | 6 | [`server`], [`admin`] |
 //! | 7 | [`config`]: TOML to settings |
@@ -34,6 +34,7 @@ pub mod credential;
 pub mod fake_omni;
 pub mod policy;
 pub mod route;
+pub mod saver;
 pub mod shape;
 pub mod telemetry;
 pub mod upstream;

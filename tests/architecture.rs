@@ -22,6 +22,7 @@ const FLOORS: &[&[&str]] = &[
         "fake_omni",
         "policy",
         "route",
+        "saver",
         "shape",
         "telemetry",
         "upstream",
@@ -36,7 +37,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// Beginnings of paths, and who alone may (`Only`) or may not (`Not`) use them.
 const WORDS: &[(&[&str], Who)] = &[
-    (&["serde"], Who::Not(&["route", "cache", "shape", "upstream"])),
+    (&["serde"], Who::Not(&["route", "saver", "cache", "shape", "upstream"])),
     (&["toml"], Who::Only(&["config", "credential"])),
     (&["secrecy", "ExposeSecret"], Who::Only(&["credential"])),
     // Also as `use std::time;`, after which `time::Instant` is std's.

@@ -239,6 +239,10 @@ pub(super) struct Route {
     pub(super) cache: Option<At<Kept>>,
     /// Whether upstream says how long they are fresh, by RFC 9111, in place of `ttl`.
     pub(super) respect_upstream: Option<At<bool>>,
+    /// How many records a page of a list has whose caller does not say; by default Omni decides.
+    pub(super) page_size: Option<At<u32>>,
+    /// How long after one question about a job the next one is sent; by default at once.
+    pub(super) min_interval: Option<At<Period>>,
 }
 
 /// How answers are coded on their way from upstream.

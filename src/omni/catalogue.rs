@@ -202,6 +202,44 @@ mod tests {
     }
 
     #[test]
+    fn only_lists_with_a_cursor_take_a_page_size_and_most_of_them_up_to_a_hundred() {
+        let sized = endpoints().filter_map(|one| Some((one.template(), one.largest_page()?)));
+        let sized: BTreeSet<_> = sized.collect();
+        let hundred = [
+            "/api/v1/api-keys",
+            "/api/v1/connections/{connectionId}/dbt/environments",
+            "/api/v1/content",
+            "/api/v1/documents",
+            "/api/v1/documents/{identifier}/access-list",
+            "/api/v1/folders",
+            "/api/v1/models",
+            "/api/v1/models/{modelId}/dbt-exposures",
+            "/api/v1/schedules",
+            "/api/v1/uploads",
+        ];
+        let expected = hundred.into_iter().map(|one| (one, 100));
+        assert_eq!(sized, expected.chain([("/api/v1/users/email-only", 20)]).collect());
+        let cursor = |one: &&Endpoint| one.list() == Some(Paging::Cursor);
+        let all_are_lists =
+            endpoints().filter(|one| one.largest_page().is_some()).all(|one| cursor(&one));
+        assert!(all_are_lists);
+    }
+
+    #[test]
+    fn what_is_polled_is_never_kept_and_does_not_stream() {
+        let polled: Vec<_> = endpoints().filter(|one| one.is_polled()).collect();
+        let templates: BTreeSet<_> = polled.iter().map(|one| one.template()).collect();
+        let expected = [
+            "/api/v1/ai/jobs/{jobId}",
+            "/api/v1/dashboards/{identifier}/download/{jobId}/status",
+            "/api/v1/jobs/{jobId}/status",
+        ];
+        assert_eq!(templates, BTreeSet::from(expected));
+        let plain = |one: &&Endpoint| *one.method() == Method::GET && !one.streams();
+        assert!(polled.iter().all(|one| plain(one) && one.is_never_kept()));
+    }
+
+    #[test]
     fn scim_refuses_the_tokens_of_persons_and_nothing_else_is_known_to() {
         for endpoint in endpoints() {
             let scim = endpoint.template().starts_with("/api/scim/");

@@ -90,7 +90,9 @@ impl Proxy {
         if !caller.may_take(&route.id) {
             return Err(Error::RouteDenied { caller: caller.id.clone(), route: route.id.clone() });
         }
-        let (path, query) = (target.path().as_str(), target.path_and_query().query());
+        let sent = target.path_and_query();
+        let sent = route.savers.sized(&head.method, sent).unwrap_or_else(|| sent.clone());
+        let (path, query) = (target.path().as_str(), sent.query());
         let (method, headers) = (&head.method, &head.headers);
         let asked = Asked { method, path, query, headers, length };
         route.policy.check(&asked)?;
@@ -107,7 +109,7 @@ impl Proxy {
         headers::scrub_request(&mut head.headers, &route.policy);
         route.policy.set_member(path, &mut head.headers);
         self.pseudonym.sign(&mut head.headers, head.version);
-        head.uri = Uri::from(target.path_and_query().clone());
+        head.uri = Uri::from(sent.clone());
         if let Ok(host) = HeaderValue::try_from(self.upstream.origin().authority().as_str()) {
             head.headers.insert(HOST, host);
         }

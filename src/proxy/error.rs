@@ -12,6 +12,7 @@ use crate::policy::Denied;
 use crate::proxy::headers::{BadFraming, Loop};
 use crate::proxy::replay::NotWhole;
 use crate::route::BadTarget;
+use crate::saver::TooSoon;
 use crate::shape::Refused;
 use crate::upstream::{ConnectError, SendError};
 
@@ -41,6 +42,8 @@ pub(crate) enum Error {
     Denied(#[from] Denied),
     #[error(transparent)]
     Refused(#[from] Refused),
+    #[error(transparent)]
+    TooSoon(#[from] TooSoon),
     #[error(transparent)]
     Credential(#[from] Unavailable),
     #[error(transparent)]
@@ -110,6 +113,7 @@ impl Error {
             | Self::Method { .. }
             | Self::Denied(_)
             | Self::Refused(_)
+            | Self::TooSoon(_)
             | Self::Credential(_)
             | Self::Upload(_)
             | Self::TooSlow(_)

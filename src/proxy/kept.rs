@@ -68,6 +68,15 @@ pub(super) fn once(
     response
 }
 
+/// Answers with what was sent for another call that asked the same.
+pub(super) fn shared(mut response: Response<Body>, exchange: &mut Exchange) -> Response<Body> {
+    let (why, status) = (Forward::Bypass, response.status());
+    let all = CacheStatus::Forwarded { why, status: Some(status), kept: None, collapsed: true };
+    exchange.cached(all);
+    problem::received(response.headers_mut(), status);
+    response
+}
+
 /// The answer, a part of it, or word that the caller has it already (RFC 9110 §13.2.2, §15.4.5).
 fn answer(head: &Parts, entry: &Entry, now: Instant) -> Response<Body> {
     let answer = &entry.answer;

@@ -19,6 +19,7 @@ mod landed;
 mod others;
 mod peek;
 mod plan;
+mod polling;
 mod problem;
 mod rate_limit;
 mod replay;
@@ -48,9 +49,11 @@ use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fetch::Fetches;
 use crate::proxy::headers::Pseudonym;
+use crate::proxy::polling::Told;
 use crate::proxy::replay::{Replay, Room};
 use crate::proxy::sought::Sought;
 use crate::proxy::writing::{Leaves, Writing};
+use crate::saver::Pollers;
 use crate::shape::{Refused, Shaper};
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
@@ -77,6 +80,7 @@ pub struct Proxy {
     cache: Arc<Cache>,
     others: Arc<dyn Others>,
     fetches: Fetches,
+    pollers: Pollers<Told>,
     /// Who makes the calls that no caller makes.
     ourselves: Arc<Caller>,
 }
@@ -130,6 +134,7 @@ impl Proxy {
             cache,
             others,
             fetches: Fetches::default(),
+            pollers: Pollers::default(),
             ourselves: Arc::new(Caller::ourselves()),
         }
     }
@@ -216,7 +221,7 @@ impl Proxy {
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Error> {
         let (head, body) = request.into_parts();
-        let Decided { route, wait, inspection, brought, head } =
+        let Decided { route, mut wait, inspection, brought, head } =
             self.decide(plan, head, &body, peer, exchange)?;
         let mut body = Replay::new(route.policy.limit(body), &self.room);
         if let Some(inspection) = inspection {
@@ -225,13 +230,17 @@ impl Proxy {
         if let Ok(brought) = brought {
             return self.seek(Sought::new(route, wait, brought, head), exchange).await;
         }
+        if let Some(told) = self.poll(route, &head, &body, &mut wait, exchange).await? {
+            return Ok(told);
+        }
         let why = Forward::unkept(&head.method);
         exchange.cached(CacheStatus::forwarded(why));
         exchange.trail.writes(self.writing(&head));
         let request = Request::from_parts(head, body);
         let response = self.attempt(route, request, &wait, &mut exchange.trail).await?;
         exchange.trail.answered(response.status()).await;
-        Ok(kept::once(self.receive(response), why, exchange))
+        let response = self.share(self.receive(response), exchange).await;
+        Ok(kept::once(response, why, exchange))
     }
 
     /// What a call leaves stale once its head was sent; nothing where it only asks.

@@ -17,6 +17,7 @@ use crate::proxy::exchange::X_REQUEST_ID;
 use crate::proxy::retry::RetryBudget;
 use crate::proxy::sought::TRACES;
 use crate::route::{CanonicalPath, Collision, Found, Methods, Pattern, Rival, Router};
+use crate::saver::Savers;
 use crate::shape::{Key, LaneId, Shaper};
 use crate::telemetry::{Metrics, RouteSeries};
 
@@ -41,6 +42,8 @@ pub struct RouteSettings {
     pub policy: Policy,
     /// How its answers are kept, where they are.
     pub cache: Option<Rule>,
+    /// How it has fewer calls made, where it does.
+    pub savers: Savers,
 }
 
 impl RouteSettings {
@@ -79,6 +82,7 @@ pub(crate) struct PlannedRoute {
     pub(crate) policy: Policy,
     /// How its answers are kept, where they are.
     pub(crate) keeps: Option<Keeps>,
+    pub(crate) savers: Savers,
     pub(crate) series: RouteSeries,
     retries: Mutex<RetryBudget>,
 }
@@ -220,6 +224,7 @@ impl Plan {
                 max_wait: route.max_wait,
                 response_timeout: route.response_timeout,
                 policy: route.policy,
+                savers: route.savers,
                 retries: Mutex::new(RetryBudget::new(Instant::now())),
             }))
         };

@@ -85,7 +85,7 @@ impl Error {
             Self::Refused(Refused::Full { .. } | Refused::CallerFull { .. }) => {
                 shape(S::SERVICE_UNAVAILABLE, "queue-full", "connection_limit_reached")
             }
-            Self::Refused(Refused::Late { .. }) => {
+            Self::Refused(Refused::Late { .. }) | Self::TooSoon(_) => {
                 shape(S::SERVICE_UNAVAILABLE, "queue-deadline", "connection_limit_reached")
             }
             Self::Refused(Refused::Paused { .. }) => {
@@ -169,6 +169,9 @@ impl Error {
                 body.insert("position".into(), json!(position));
                 body.insert("estimated_wait_s".into(), seconds(*estimate));
             }
+            Self::TooSoon(soon) => {
+                body.insert("estimated_wait_s".into(), seconds(soon.after));
+            }
             Self::Refused(Refused::Rejected { credential }) | Self::Replaced { credential } => {
                 body.insert("credential".into(), json!(credential.as_str()));
             }
@@ -198,6 +201,7 @@ impl Error {
             )
             | Self::Busy { retry_after } => Some(*retry_after),
             Self::Refused(Refused::Rejected { .. }) => Some(Duration::from_secs(60)),
+            Self::TooSoon(soon) => Some(soon.after),
             Self::Credential(_) => Some(Duration::from_secs(5)),
             Self::Replaced { .. } | Self::Overloaded => Some(Duration::from_secs(1)),
             Self::Shared(error) => error.retry_after(),

@@ -103,6 +103,11 @@ impl Replay {
         Self { source: None }
     }
 
+    /// Whether the call has no body.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.source.is_none()
+    }
+
     /// Reads ahead as far as it may; it returns only when the body breaks off. An attempt that had
     /// the body has it no more.
     ///

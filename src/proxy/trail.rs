@@ -12,7 +12,9 @@ use crate::credential::Generation;
 use crate::proxy::Wait;
 use crate::proxy::fetch::Aboard;
 use crate::proxy::plan::PlannedRoute;
+use crate::proxy::polling::Told;
 use crate::proxy::writing::Writing;
+use crate::saver::Slot;
 use crate::shape::Place;
 use crate::telemetry::{Attempt, Retry, SpanRef, Telemetry, Trace};
 use crate::upstream::Origin;
@@ -35,6 +37,8 @@ pub(crate) struct Trail {
     aboard: Option<Aboard>,
     /// What the call leaves stale, where it is a write.
     writing: Option<Writing>,
+    /// Its right to ask about a job, where that is not always given.
+    polling: Option<Slot<Told>>,
 }
 
 /// What is known of the way up.
@@ -44,6 +48,8 @@ pub(crate) struct Facts {
     pub(crate) credential: Option<CredentialId>,
     /// And which of its values.
     pub(crate) generation: Option<Generation>,
+    /// Before it joined the queue, where it had asked the same a moment before.
+    pub(crate) paced: Option<Duration>,
     /// From joining the queue to the last permit.
     pub(crate) waited: Option<Duration>,
     /// Attempts that upstream may have begun on.
@@ -67,6 +73,7 @@ impl Trail {
             facts: Facts::default(),
             aboard: None,
             writing: None,
+            polling: None,
         }
     }
 
@@ -118,6 +125,16 @@ impl Trail {
         self.writing = writing;
     }
 
+    /// The call may ask about a job, which others wait for.
+    pub(crate) fn asks(&mut self, slot: Slot<Told>) {
+        self.polling = Some(slot);
+    }
+
+    /// Who waits for the answer of such a call is told by whoever takes this.
+    pub(crate) fn asked(&mut self) -> Option<Slot<Told>> {
+        self.polling.take()
+    }
+
     /// The call goes with this key now.
     pub(crate) fn goes_with(&mut self, credential: &CredentialId, generation: Generation) {
         self.facts.credential = Some(credential.clone());
@@ -158,9 +175,12 @@ impl Trail {
     }
 
     /// The call waits for its turn once more.
-    pub(crate) fn waits_again(&self) {
+    pub(crate) fn waits_again(&mut self) {
         if let Some(aboard) = &self.aboard {
             aboard.waits();
+        }
+        if let Some(slot) = &mut self.polling {
+            slot.waits_again();
         }
     }
 
@@ -174,6 +194,9 @@ impl Trail {
         }
         if let Some(writing) = &mut self.writing {
             writing.begins();
+        }
+        if let Some(slot) = &mut self.polling {
+            slot.sent();
         }
     }
 
@@ -196,6 +219,9 @@ impl Trail {
     /// The head could not be handed over after all: upstream knows nothing of it.
     pub(crate) fn not_sent(&mut self) {
         self.trace.failed("not_sent");
+        if let Some(slot) = &mut self.polling {
+            slot.not_sent();
+        }
     }
 
     /// Upstream answered an attempt.
@@ -231,6 +257,8 @@ impl Trail {
 
     /// The call came to nothing, and its caller is about to be told.
     pub(crate) async fn failed(&mut self) {
+        // Whoever waits for it must not wait until this caller has read why.
+        self.polling = None;
         // It may have been done all the same.
         if let Some(writing) = self.writing.take() {
             writing.failed().await;
@@ -242,6 +270,11 @@ impl Trail {
         if let Some(writing) = &mut self.writing {
             writing.complete();
         }
+    }
+
+    /// The call was held back for so long, since a question like it was asked a moment before.
+    pub(crate) fn paced(&mut self, time: Duration) {
+        self.facts.paced = Some(time);
     }
 
     /// The call waited for a fetch with these facts, which was begun for it or for another.
@@ -270,14 +303,14 @@ impl Facts {
     /// W3C Server Timing: milliseconds.
     pub(crate) fn timing(&self) -> Option<HeaderValue> {
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-        let text = match (self.waited, self.upstream) {
-            (None, None) => return None,
-            (Some(queue), None) => format!("queue;dur={:.1}", ms(queue)),
-            (None, Some(upstream)) => format!("upstream;dur={:.1}", ms(upstream)),
-            (Some(queue), Some(upstream)) => {
-                format!("queue;dur={:.1}, upstream;dur={:.1}", ms(queue), ms(upstream))
-            }
-        };
+        let all = [("paced", self.paced), ("queue", self.waited), ("upstream", self.upstream)];
+        let known = all.into_iter().filter_map(|(name, time)| Some((name, time?)));
+        let texts: Vec<_> =
+            known.map(|(name, time)| format!("{name};dur={:.1}", ms(time))).collect();
+        if texts.is_empty() {
+            return None;
+        }
+        let text = texts.join(", ");
         HeaderValue::try_from(text).ok()
     }
 }

@@ -37,6 +37,7 @@ mod queue;
 mod revocation;
 mod revocation_storm;
 mod rotation;
+mod saver;
 mod sensitive;
 mod shaping;
 mod shaping_bound;

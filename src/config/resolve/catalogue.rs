@@ -68,7 +68,7 @@ fn refusable(
 }
 
 /// Whether the router sends calls to this endpoint to route number `at`.
-fn serves(router: &Router, at: usize, pattern: &Pattern, endpoint: &Endpoint) -> bool {
+pub(super) fn serves(router: &Router, at: usize, pattern: &Pattern, endpoint: &Endpoint) -> bool {
     let Some(path) = common_path(endpoint, pattern) else { return false };
     // What the pattern puts into a parameter may make it another endpoint.
     let same = |found: &Endpoint| std::ptr::eq(found, endpoint);

@@ -16,6 +16,7 @@ mod login;
 mod otlp;
 mod providers;
 mod routes;
+mod savers;
 mod secrets;
 mod shared;
 mod store_url;

@@ -11,7 +11,7 @@ use crate::config::file::{Coding, File, Route};
 use crate::config::resolve::budgets::Budgets;
 use crate::config::resolve::credentials::Credentials;
 use crate::config::resolve::{
-    Notes, cache, callers, catalogue, impersonation, keys, name_is_plain, some_time,
+    Notes, cache, callers, catalogue, impersonation, keys, name_is_plain, savers, some_time,
 };
 use crate::policy::{self, Impersonation, Policy};
 use crate::proxy::RouteSettings;
@@ -66,6 +66,7 @@ pub(super) fn resolve(
     // With a route missing, another would seem to serve its calls.
     if let Some(router) = router(&matched, notes).filter(|_| matched.len() == said.len()) {
         catalogue::check(&matched, &router, credentials, notes);
+        savers::check(&matched, &router, notes);
     }
     routes.into_iter().collect()
 }
@@ -89,6 +90,7 @@ fn route(
         None => Some(Impersonation::default()),
         Some(said) => impersonation::resolve(said, notes),
     };
+    let savers = savers::resolve(said, notes);
     let cache = cache::rule(said, pattern.as_ref(), methods.as_ref(), notes);
     Some(RouteSettings {
         id: RouteId::new(name?),
@@ -109,6 +111,7 @@ fn route(
             sensitive: said.sensitive.as_ref().is_some_and(|at| at.value),
         },
         cache: cache?,
+        savers: savers?,
     })
 }
 

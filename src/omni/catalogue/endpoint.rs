@@ -13,6 +13,8 @@ pub struct Endpoint {
     method: Method,
     template: &'static str,
     list: Option<Paging>,
+    largest_page: Option<u32>,
+    polled: bool,
     streams: bool,
     writes: bool,
     keys: Keys,
@@ -68,6 +70,16 @@ impl Endpoint {
     /// How the list comes, where it is one.
     pub fn list(&self) -> Option<Paging> {
         self.list
+    }
+
+    /// The largest `pageSize` that it takes, where Omni's API document has that parameter for it.
+    pub fn largest_page(&self) -> Option<u32> {
+        self.largest_page
+    }
+
+    /// Whether it says how far a job is, so that clients ask it again and again.
+    pub fn is_polled(&self) -> bool {
+        self.polled
     }
 
     /// Whether the answer comes bit by bit, over minutes.
@@ -149,6 +161,8 @@ const fn row(method: Method, template: &'static str, writes: bool) -> Endpoint {
         method,
         template,
         list: None,
+        largest_page: None,
+        polled: false,
         streams: false,
         writes,
         keys: Keys::Any,
@@ -191,6 +205,18 @@ impl Endpoint {
     pub(super) const fn lists(mut self, collection: Collection, paging: Paging) -> Self {
         self.list = Some(paging);
         self.of(collection)
+    }
+
+    /// It takes `pageSize` up to this many. For documents, folders and models the API document names no
+    /// most; there it is the one that Omni's documentation gives for all lists with a cursor.
+    pub(super) const fn up_to(mut self, largest_page: u32) -> Self {
+        self.largest_page = Some(largest_page);
+        self
+    }
+
+    pub(super) const fn polled(mut self) -> Self {
+        self.polled = true;
+        self
     }
 
     pub(super) const fn of(mut self, collection: Collection) -> Self {

@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     pub(crate) collector: Option<Dial>,
     /// Callers besides those of the config file.
     pub(crate) callers: Vec<CallerSettings>,
+    /// The way to an Omni that the test plays by hand, in place of the fake.
+    pub(crate) by_hand: Option<Dial>,
     /// The Omni of another house, in place of one of its own.
     pub(crate) omni: Option<FakeOmni>,
     /// The other gateways that keep answers.
@@ -89,6 +91,7 @@ impl Default for Plan {
             way: None,
             collector: None,
             callers: Vec::new(),
+            by_hand: None,
             omni: None,
             others: None,
         }
@@ -171,7 +174,7 @@ impl Plan {
         let mut config = config::load(&path).unwrap_or_else(|report| panic!("{report}"));
         config.callers.extend(callers);
         let ways = Ways {
-            upstream: None,
+            upstream: self.by_hand,
             vault: self.way,
             collector: self.collector,
             others: self.others,
@@ -193,7 +196,8 @@ impl House {
     ) -> Result<Self, StartError> {
         let (dial, far_ends) = Dial::pipe();
         let road = Road::open(far_ends, omni.clone(), transit, seed);
-        let rooms = Rooms::open(&config, Ways { upstream: Some(dial), ..ways }).await?;
+        let upstream = ways.upstream.clone().or(Some(dial));
+        let rooms = Rooms::open(&config, Ways { upstream, ..ways }).await?;
         let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
         Ok(Self {
             omni,

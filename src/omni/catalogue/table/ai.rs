@@ -10,7 +10,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     ask("/api/v1/ai/pick-topic").names_user(),
     ask("/api/v1/ai/search-omni-docs"),
     post("/api/v1/ai/jobs").for_others().stale(&[Conversations]),
-    get("/api/v1/ai/jobs/{jobId}"),
+    get("/api/v1/ai/jobs/{jobId}").polled(),
     post("/api/v1/ai/jobs/{jobId}/cancel").stale(&[Conversations]),
     get("/api/v1/ai/jobs/{jobId}/result").streaming(),
     get("/api/v1/ai/jobs/{jobId}/vis"),

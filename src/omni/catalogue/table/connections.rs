@@ -13,7 +13,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/connections/{connectionId}/dbt").of(Connections).admin(),
     put("/api/v1/connections/{connectionId}/dbt").admin().stale(CONNECTION),
     delete("/api/v1/connections/{connectionId}/dbt").admin().stale(CONNECTION),
-    get("/api/v1/connections/{connectionId}/dbt/environments").lists(Connections, Cursor),
+    get("/api/v1/connections/{connectionId}/dbt/environments")
+        .lists(Connections, Cursor)
+        .up_to(100),
     post("/api/v1/connections/{connectionId}/dbt/environments").stale(CONNECTION),
     put("/api/v1/connections/{connectionId}/dbt/environments/{environmentId}").stale(CONNECTION),
     delete("/api/v1/connections/{connectionId}/dbt/environments/{environmentId}").stale(CONNECTION),

@@ -7,13 +7,13 @@ use crate::omni::catalogue::Paging::{Cursor, Unknown, Whole};
 use crate::omni::catalogue::endpoint::{delete, get, patch, post, put};
 
 pub(super) static ENDPOINTS: &[Endpoint] = &[
-    get("/api/v1/content").lists(Content, Cursor),
+    get("/api/v1/content").lists(Content, Cursor).up_to(100),
     post("/api/v1/dashboards/{identifier}/download").for_others().stale(&[]),
     get("/api/v1/dashboards/{identifier}/download/{jobId}").streaming().for_others(),
-    get("/api/v1/dashboards/{identifier}/download/{jobId}/status").for_others(),
+    get("/api/v1/dashboards/{identifier}/download/{jobId}/status").polled().for_others(),
     get("/api/v1/dashboards/{identifier}/filters").of(Documents).for_others(),
     patch("/api/v1/dashboards/{identifier}/filters").for_others().stale(DOCUMENT),
-    get("/api/v1/documents").lists(Documents, Cursor).for_others(),
+    get("/api/v1/documents").lists(Documents, Cursor).up_to(100).for_others(),
     post("/api/v1/documents").stale(DOCUMENT),
     get("/api/v1/documents/{identifier}").of(Documents),
     put("/api/v1/documents/{identifier}").stale(DOCUMENT),
@@ -41,8 +41,8 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         .for_others()
         .stale(LABEL),
     put("/api/v1/documents/{identifier}/transfer-ownership").names_user().stale(DOCUMENT),
-    get("/api/v1/documents/{identifier}/access-list").lists(Documents, Cursor),
-    get("/api/v1/folders").lists(Folders, Cursor).for_others(),
+    get("/api/v1/documents/{identifier}/access-list").lists(Documents, Cursor).up_to(100),
+    get("/api/v1/folders").lists(Folders, Cursor).up_to(100).for_others(),
     post("/api/v1/folders").names_user().stale(FOLDER),
     delete("/api/v1/folders/{folderId}").stale(FOLDER),
     patch("/api/v1/folders/{folderId}").stale(FOLDER),

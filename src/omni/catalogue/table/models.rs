@@ -7,7 +7,7 @@ use crate::omni::catalogue::Paging::{Cursor, Whole};
 use crate::omni::catalogue::endpoint::{delete, get, patch, post, put};
 
 pub(super) static ENDPOINTS: &[Endpoint] = &[
-    get("/api/v1/models").lists(Models, Cursor),
+    get("/api/v1/models").lists(Models, Cursor).up_to(100),
     post("/api/v1/models").stale(&[Models]),
     patch("/api/v1/models/{modelId}").stale(&[Models]),
     get("/api/v1/models/{modelId}/schemas").lists(Models, Whole),
@@ -29,7 +29,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/models/{modelId}/validate").of(Models),
     post("/api/v1/models/{modelId}/migrate").stale(&[Models]),
     delete("/api/v1/models/{modelId}/branch/{branchName}").free(&["branchName"]).stale(&[Models]),
-    get("/api/v1/models/{modelId}/dbt-exposures").lists(Models, Cursor),
+    get("/api/v1/models/{modelId}/dbt-exposures").lists(Models, Cursor).up_to(100),
     post("/api/v1/models/{modelId}/branch/{branchName}/dbt").free(&["branchName"]).stale(&[Models]),
     post("/api/v1/models/{modelId}/branch/{branchName}/merge")
         .free(&["branchName"])

@@ -12,7 +12,7 @@ use crate::omni::catalogue::endpoint::{delete, get, patch, post, put};
 const EMBED_SESSION: &[Collection] = &[Users, Folders, Content, Documents];
 
 pub(super) static ENDPOINTS: &[Endpoint] = &[
-    get("/api/v1/api-keys").lists(ApiKeys, Cursor).admin(),
+    get("/api/v1/api-keys").lists(ApiKeys, Cursor).up_to(100).admin(),
     get("/api/v1/api-keys/{id}").of(ApiKeys).admin(),
     put("/api/v1/api-keys/{id}").admin().stale(&[ApiKeys]),
     delete("/api/v1/api-keys/{id}").admin().stale(&[ApiKeys]),
@@ -35,7 +35,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/user-attributes").lists(UserAttributes, Whole).admin(),
     get("/api/v1/users/{id}/model-roles").lists(Users, Whole).admin(),
     post("/api/v1/users/{id}/model-roles").admin(),
-    get("/api/v1/users/email-only").lists(Users, Cursor).admin(),
+    get("/api/v1/users/email-only").lists(Users, Cursor).up_to(20).admin(),
     post("/api/v1/users/email-only").admin().stale(&[Users]),
     post("/api/v1/users/email-only/bulk").admin().stale(&[Users]),
     get("/api/v1/user-groups/{id}/model-roles").lists(Users, Whole).admin(),

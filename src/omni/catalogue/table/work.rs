@@ -6,10 +6,10 @@ use crate::omni::catalogue::Paging::{Cursor, Whole};
 use crate::omni::catalogue::endpoint::{ask, delete, get, post, put};
 
 pub(super) static ENDPOINTS: &[Endpoint] = &[
-    get("/api/v1/jobs/{jobId}/status"),
+    get("/api/v1/jobs/{jobId}/status").polled(),
     ask("/api/v1/query/run").streaming().for_others().names_user(),
     get("/api/v1/query/wait").streaming(),
-    get("/api/v1/schedules").lists(Schedules, Cursor),
+    get("/api/v1/schedules").lists(Schedules, Cursor).up_to(100),
     post("/api/v1/schedules").for_others().stale(&[Schedules]),
     get("/api/v1/schedules/{scheduleId}").of(Schedules).for_others(),
     put("/api/v1/schedules/{scheduleId}").stale(&[Schedules]),
@@ -21,7 +21,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     put("/api/v1/schedules/{scheduleId}/resume").stale(&[Schedules]),
     post("/api/v1/schedules/{scheduleId}/trigger").stale(&[Schedules]),
     put("/api/v1/schedules/{scheduleId}/transfer-ownership").names_user().stale(&[Schedules]),
-    get("/api/v1/uploads").lists(Uploads, Cursor),
+    get("/api/v1/uploads").lists(Uploads, Cursor).up_to(100),
     post("/api/v1/uploads").stale(&[Uploads, Models]),
     delete("/api/v1/uploads/{uploadId}").stale(&[Uploads, Models]),
     get("/openapi.json"),
