@@ -23,6 +23,13 @@ async fn nothing_is_drawn_where_stderr_is_no_terminal() {
 }
 
 #[tokio::test]
+async fn help_teaches_by_examples() {
+    let ended = Start::new(&["--help"]).run().await;
+    assert!(ended.out.contains("  omnigate exec -- python crawl.py --all\n"), "{}", ended.out);
+    assert!(ended.out.contains("OMNI_BASE_URL") && ended.out.contains("127"), "{}", ended.out);
+}
+
+#[tokio::test]
 async fn a_program_without_calls_is_told_where_its_calls_should_go() {
     let gateway = StandIn::start().await;
     let ended = Start::script(gateway.address, "exit 0").run().await;
