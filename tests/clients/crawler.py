@@ -20,9 +20,14 @@ config = {
 sink = {"type": "file", "config": {"filename": str(found)}}
 recipe.write_text(json.dumps({"source": {"type": "omni", "config": config}, "sink": sink}))
 command = [sys.executable, "-m", "datahub", "ingest", "run", "--no-default-report"]
-done = subprocess.run([*command, "--strict-warnings", "-c", recipe])
+command += ["--strict-warnings", "-c", str(recipe)]
+done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+print(done.stdout)
 if done.returncode != 0:
     sys.exit(f"the crawler ended with {done.returncode}")
+# It tries again after a 429 or a 5xx, and says so.
+if "as it raised" in done.stdout:
+    sys.exit("the crawler was refused something")
 
 written = json.loads(found.read_text())
 names = {entity["entityUrn"] for entity in written}
