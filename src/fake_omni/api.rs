@@ -12,7 +12,8 @@ use super::holdings::Holdings;
 use super::settings::{Key, KeyKind};
 use super::text::{Query, segments};
 use super::{
-    Instance, answer, bearer, bodies, files, generic, hold, lists, mcp, query, scim, writes,
+    Instance, answer, bearer, bodies, content, files, generic, hold, lists, mcp, query, scim,
+    writes,
 };
 use crate::base::Body;
 
@@ -118,7 +119,10 @@ impl Call<'_> {
             ["folders"] => lists::folders(self),
             ["documents"] => lists::documents(self),
             ["documents", identifier] => writes::document(self, identifier),
+            ["documents", identifier, "queries"] => content::queries(self, identifier),
             ["models"] => lists::models(self),
+            ["models", model, "topic"] => content::topics(self, model),
+            ["models", model, "topic", name] => content::topic(self, model, name),
             ["content"] => lists::content(self),
             ["schedules"] => lists::schedules(self),
             ["uploads"] => lists::uploads(self),

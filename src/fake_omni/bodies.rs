@@ -113,7 +113,10 @@ pub(super) async fn next(body: &mut Body) -> Option<Result<Bytes, BoxError>> {
     }
 }
 
-fn from_stream(chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Body {
+/// Sends what a stream gives.
+pub(super) fn from_stream(
+    chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
+) -> Body {
     use futures_util::TryStreamExt;
     Body::boxed(StreamBody::new(chunks.map_ok(Frame::data)))
 }

@@ -27,6 +27,7 @@ mod api;
 mod areas;
 mod bearer;
 mod bodies;
+mod content;
 mod exchange;
 mod faults;
 mod fields;
@@ -67,13 +68,14 @@ pub use faults::{Fault, Reset, Rule};
 pub use held::Hold;
 pub use limit::{Algorithm, Limit, Meter};
 pub use log::{Arrival, BodySeen, Sender, Verdict};
-pub use settings::{Key, KeyKind, Refusal, RetryAfter, Settings, Standing};
+pub use settings::{Key, KeyKind, Mcp, Refusal, RetryAfter, Settings, Standing};
 
 use faults::Rules;
 use fields::Fields;
 use holdings::Holdings;
 use limit::Gate;
 use log::Log;
+use mcp::Sessions;
 
 /// A fake Omni instance. Clones are the same instance.
 #[derive(Clone)]
@@ -88,6 +90,7 @@ struct Instance {
     rules: Mutex<Rules>,
     fields: Mutex<Fields>,
     holdings: Mutex<Holdings>,
+    sessions: Mutex<Sessions>,
     connections: AtomicU64,
 }
 
@@ -111,6 +114,7 @@ impl FakeOmni {
             rules: Mutex::new(Rules::default()),
             fields: Mutex::new(Fields::default()),
             holdings: Mutex::new(Holdings::new(settings.seed, settings.records)),
+            sessions: Mutex::default(),
             connections: AtomicU64::new(0),
             settings,
         }))

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
@@ -11,6 +13,11 @@ use super::api::Call;
 use super::holdings::Kind;
 use super::{answer, bodies};
 use crate::base::Body;
+
+/// Three rows of a status, a count and a total: an Arrow IPC stream, made once by pyarrow.
+///
+/// `tests/clients/arrow.py` makes it anew, and `tests/clients/sdk.py` reads it.
+const TABLE: &[u8] = include_bytes!("orders.arrow");
 
 const NDJSON: HeaderValue = HeaderValue::from_static("text/ndjson; charset=utf-8");
 
@@ -82,8 +89,22 @@ fn asked_jobs(call: &Call<'_>) -> Vec<String> {
 fn finished(call: &Call<'_>, job: &str) -> Value {
     call.signed(&json!({
         "job_id": job, "client_result_id": "result-1", "status": "COMPLETE",
-        "result": "QVJST1cxAAD/////".repeat(16), "summary": { "row_count": 1000 },
+        "result": STANDARD.encode(TABLE), "summary": { "row_count": 3, "fields": fields() },
     }))
+}
+
+/// The table's columns as Omni describes them.
+fn fields() -> Value {
+    let field = |name: &str, data_type: &str| {
+        json!({
+            "view_name": "orders", "field_name": name, "fully_qualified_name": format!("orders.{name}"),
+            "data_type": data_type, "is_dimension": data_type == "STRING",
+        })
+    };
+    json!({
+        "orders.status": field("status", "STRING"), "orders.count": field("count", "NUMBER"),
+        "orders.total": field("total", "NUMBER"),
+    })
 }
 
 fn footer(open: &[&String]) -> Bytes {

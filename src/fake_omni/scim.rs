@@ -25,6 +25,15 @@ pub(super) fn answer(call: &Call<'_>, method: &Method, rest: &[&str]) -> Respons
         ("GET", "users", []) => list(call, &call.holdings().users),
         ("GET", "groups", []) => list(call, &call.holdings().groups),
         ("POST", "users", []) => create(call),
+        ("POST", "groups", []) => create_group(call),
+        ("PUT", "users", [id]) => {
+            let replaced = replace(call, id, &mut call.holdings().users);
+            replaced.unwrap_or_else(|| generic::missing(call, id, MISSING))
+        }
+        ("PUT", "groups", [id]) => {
+            let replaced = replace(call, id, &mut call.holdings().groups);
+            replaced.unwrap_or_else(|| generic::missing(call, id, MISSING))
+        }
         ("DELETE", "users", [id]) => {
             let removed = writes::remove(&mut call.holdings().users, "id", id);
             match removed {
@@ -87,11 +96,48 @@ fn create(call: &Call<'_>) -> Response<Body> {
     if holdings.users.iter().any(|user| user["userName"] == name) {
         return answer::detail(StatusCode::CONFLICT, "User already exists");
     }
-    let user = json!({
+    let mut user = json!({
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
         "id": holdings.fresh(Kind::User), "userName": name,
         "displayName": call.document["displayName"], "active": true,
     });
+    put(&mut user, call.document);
     holdings.users.push(user.clone());
     answer::json(StatusCode::CREATED, &user)
+}
+
+fn create_group(call: &Call<'_>) -> Response<Body> {
+    let Some(name) = call.document["displayName"].as_str() else {
+        return answer::detail(StatusCode::BAD_REQUEST, "displayName: Required");
+    };
+    let mut holdings = call.holdings();
+    if holdings.groups.iter().any(|group| group["displayName"] == name) {
+        return answer::detail(StatusCode::CONFLICT, "Group already exists");
+    }
+    let mut group = json!({
+        "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"],
+        "id": holdings.fresh(Kind::Group), "members": [],
+    });
+    put(&mut group, call.document);
+    holdings.groups.push(group.clone());
+    answer::json(StatusCode::CREATED, &group)
+}
+
+/// Gives a record what the body says of it, but for its id (RFC 7644 section 3.5.1).
+fn replace(call: &Call<'_>, id: &str, records: &mut [Value]) -> Option<Response<Body>> {
+    let record = records.iter_mut().find(|record| record["id"] == id)?;
+    put(record, call.document);
+    Some(answer::json(StatusCode::OK, record))
+}
+
+/// What a client may say of a user or a group.
+const ITS_OWN: [&str; 6] =
+    ["active", "displayName", "emails", "members", "urn:omni:params:1.0:UserAttribute", "userName"];
+
+fn put(record: &mut Value, document: &Value) {
+    for member in ITS_OWN {
+        if let Some(value) = document.get(member) {
+            record[member] = value.clone();
+        }
+    }
 }

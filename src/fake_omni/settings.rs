@@ -39,6 +39,8 @@ pub struct Settings {
     pub download_bytes: u64,
     /// How many arrivals are kept whole. The times of all of them are kept in any case.
     pub keep_arrivals: usize,
+    /// What the MCP endpoint is like.
+    pub mcp: Mcp,
     /// Whether uploads are hashed. Off by default, as it costs seconds for a gibibyte.
     pub digest_uploads: bool,
 }
@@ -60,9 +62,25 @@ impl Default for Settings {
             suggestions_cooldown: Duration::from_secs(300),
             download_bytes: 64 * 1024,
             keep_arrivals: 100_000,
+            mcp: Mcp::default(),
             digest_uploads: false,
         }
     }
+}
+
+/// What the MCP endpoint is like. Omni's own is not on record, but for a client that named no session
+/// and was served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mcp {
+    /// Gives sessions, and serves who names none as well.
+    #[default]
+    Sessions,
+    /// Gives sessions, and refuses who names none.
+    SessionsRequired,
+    /// Gives none: there is no stream to listen on and nothing to end.
+    NoSessions,
+    /// Has the revision 2026-07-28 alone, which knows neither a handshake nor sessions.
+    Stateless,
 }
 
 /// What a key may do.

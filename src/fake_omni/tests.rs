@@ -18,6 +18,7 @@ use super::*;
 use crate::base::Body;
 
 mod cache;
+mod mcp;
 
 /// A client on one connection.
 struct Client {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::api::Call;
 use super::holdings::{self, Kind};
-use super::{answer, generic};
+use super::{answer, content, generic};
 use crate::base::Body;
 
 const NO_DOCUMENT: &str = "Document not found";
@@ -131,7 +131,7 @@ pub(super) fn document(call: &Call<'_>, identifier: &str) -> Response<Body> {
         documents.find(|document| document["identifier"] == identifier).cloned()
     };
     match found {
-        Some(document) => call.shown(&document),
+        Some(document) => call.shown(&content::opened(call, document)),
         None => generic::missing(call, identifier, NO_DOCUMENT),
     }
 }

@@ -259,9 +259,14 @@ pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool
 }
 
 /// MCP's own fields, but for the one that makes a call run as another user.
+///
+/// From its revision 2026-07-28 on they repeat parts of the body, arguments of tools too
+/// (`Mcp-Param-*`), and a server refuses a call whose fields and body differ.
 fn is_mcp(name: &HeaderName) -> bool {
     let name = name.as_str();
-    name.starts_with("x-mcp-") && name != "x-mcp-user-id" && !name.contains('_')
+    let omnis = name.starts_with("x-mcp-") && name != "x-mcp-user-id";
+    let own = name.starts_with("mcp-param-") || matches!(name, "mcp-method" | "mcp-name");
+    (omnis || own) && !name.contains('_')
 }
 
 /// Leaves the preferences that are not ours to meet.
@@ -380,6 +385,21 @@ mod tests {
         let asked = scrubbed(&brought, &["traceparent", "x-mcp-user-id"]);
         assert_eq!(asked["traceparent"], "00-1");
         assert!(!asked.contains_key("x-mcp-user-id"));
+    }
+
+    #[test]
+    fn what_mcp_says_of_a_body_in_fields_goes_on_with_it() {
+        let kept = [
+            ("last-event-id", "0-2"),
+            ("mcp-method", "tools/call"),
+            ("mcp-name", "getData"),
+            ("mcp-param-topic", "=?base64?VW1zw6R0emU=?="),
+            ("mcp-protocol-version", "2026-07-28"),
+            ("mcp-session-id", "s"),
+        ];
+        let strange = [("mcp_name", "a"), ("mcp-param_topic", "b"), ("mcp-other", "c")];
+        let brought: Vec<_> = kept.iter().chain(&strange).copied().collect();
+        assert_eq!(scrubbed(&brought, &[]), headers(kept));
     }
 
     #[test]
