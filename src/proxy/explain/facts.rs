@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
 use super::document::{
-    ActsFor, Charged, KeySaid, Known, Other, Patience, Sending, Taken, Urgency, Who,
+    ActsFor, Charged, KeySaid, Known, Other, Patience, Saver, Sending, Taken, Urgency, Who,
 };
 use crate::base::Priority;
 use crate::caller::{Caller, ToldBy};
@@ -17,6 +18,7 @@ use crate::proxy::cached::Sight;
 use crate::proxy::plan::{Plan, PlannedRoute};
 use crate::proxy::{Wait, headers, retry};
 use crate::route::{CanonicalPath, Lost, Methods, Rival};
+use crate::saver::Savers;
 use crate::shape::{BudgetSettings, Profile, Scope};
 
 /// With millisecond precision.
@@ -209,6 +211,25 @@ pub(super) fn sending(route: &PlannedRoute, method: &Method, path: &str) -> Send
         why: why.to_owned(),
         timeout_s: route.response_timeout.map(seconds),
     }
+}
+
+/// What a route does with a call to have fewer made; `target` is the call's own.
+pub(super) fn savers(savers: &Savers, method: &Method, target: &PathAndQuery) -> Vec<Saver> {
+    let page_size = savers.page_size.map(|size| {
+        let why = match savers.sized(method, target) {
+            Some(sent) => format!("it is sent as {sent}"),
+            None => "it is sent as it is: it names a page size, or takes none so large".to_owned(),
+        };
+        Saver { name: format!("page_size = {size}"), why }
+    });
+    let min_interval = savers.min_interval.map(|said| {
+        let why = match savers.interval(method, target.path()) {
+            Some(_) => "it goes so long after the last question about the same job",
+            None => "it is no question about a job, and waits for none",
+        };
+        Saver { name: format!("min_interval = {}s", seconds(said)), why: why.to_owned() }
+    });
+    page_size.into_iter().chain(min_interval).collect()
 }
 
 /// Why a call on a route that keeps answers goes on as it does.

@@ -37,6 +37,7 @@ pub(super) fn mend(error: &Error) -> Option<String> {
         }
         Error::Denied(denied) => of_denied(denied)?.to_owned(),
         Error::Refused(refused) => of_refused(refused)?,
+        Error::TooSoon(_) => "wait longer (`Prefer: wait=SECONDS`, `max_wait`), or ask later".into(),
         Error::Credential(missing) => {
             format!("see with `omnigate status` what is wrong with the place of `{}`", missing.credential)
         }

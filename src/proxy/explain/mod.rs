@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use tokio::time::Instant;
 
@@ -37,7 +38,7 @@ use document::{Keeping, Looked, Now, Outcome, Said, Verdict};
 #[derive(Default)]
 struct Seen {
     path: Option<CanonicalPath>,
-    query: Option<String>,
+    target: Option<PathAndQuery>,
     caller: Option<(Arc<Caller>, ToldBy)>,
     route: Option<Arc<PlannedRoute>>,
     wait: Option<Wait>,
@@ -46,7 +47,7 @@ struct Seen {
 impl Witness for Seen {
     fn reads(&mut self, target: &Target) {
         self.path = Some(target.path().clone());
-        self.query = target.path_and_query().query().map(str::to_owned);
+        self.target = Some(target.path_and_query().clone());
     }
 
     fn comes_from(&mut self, caller: &Arc<Caller>, told_by: ToldBy) {
@@ -108,7 +109,7 @@ impl Proxy {
             method: came.method.to_string(),
             path: seen.path.as_ref().map(ToString::to_string),
             notes: notes(&seen, &came),
-            query: seen.query,
+            query: seen.target.as_ref().and_then(|target| target.query().map(str::to_owned)),
         };
         said.verdict = verdict(goes, &said);
         said
@@ -256,6 +257,9 @@ impl Proxy {
         let budgets = route.budgets.iter().filter_map(|quota| self.shaper.budget(&quota.budget));
         said.budgets = budgets.map(facts::charged).collect();
         said.impersonation = Some(facts::acts_for(&route.policy));
+        if let Some(target) = &seen.target {
+            said.savers = facts::savers(&route.savers, &came.method, target);
+        }
         if let Some(wait) = &seen.wait {
             let within = self.shaper.max_wait(&wait.ask(route));
             said.priority = Some(facts::urgency(route, wait, &came.headers));
