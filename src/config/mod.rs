@@ -6,6 +6,7 @@
 mod allowed;
 mod at;
 mod blot;
+mod editors;
 mod file;
 mod find;
 mod nearest;
@@ -17,6 +18,7 @@ mod units;
 mod vault;
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::admin::AdminSettings;
