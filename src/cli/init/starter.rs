@@ -153,6 +153,8 @@ pub(in crate::cli) fn write_new(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::config;
 
@@ -165,7 +167,9 @@ mod tests {
         for kind in [Kind::Organization, Kind::Personal, Kind::Mcp] {
             fs::write(secrets.join(name(kind)), "x").unwrap();
             for file in ["vault.age", "identity.txt"] {
-                fs::write(folder.path().join(file), "x").unwrap();
+                let path = folder.path().join(file);
+                fs::write(&path, "x").unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             }
             let (vault, identity) = ("vault.age".as_ref(), "identity.txt".as_ref());
             let folders = Keys::Dir { folder: "secrets".as_ref() };

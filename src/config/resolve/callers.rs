@@ -193,11 +193,7 @@ impl<'a> Told<'a> {
         let lists = [
             ("cidr", cidr, "10.0.0.0/8"),
             ("san", san, "spiffe://corp/nightly"),
-            (
-                "token_sha256",
-                token_sha256,
-                "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-            ),
+            ("token_sha256", token_sha256, "the output of: printf %s TOKEN | sha256sum"),
         ];
         let uid_span = uid.as_ref().map(|uid| (&uid.span, "uid"));
         let list_spans =
