@@ -8,7 +8,7 @@ use clap::Subcommand;
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::cli::{OK, UNAVAILABLE, block_on, check, online};
+use crate::cli::{OK, START, UNAVAILABLE, block_on, check, online};
 use crate::config::Config;
 
 /// There is no such route.
@@ -69,7 +69,8 @@ async fn purge(config: &Config, route: Option<&str>) -> Result<String, (u8, Stri
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     // It is not repeated: nobody knows what it is.
     if route.is_some_and(|name| name.is_empty() || !name.chars().all(plain)) {
-        return Err((UNKNOWN, "the name of a route has only letters, digits, -, _ and .".into()));
+        let why = "the name of a route has only letters, digits, -, _ and .; `omnigate routes` shows them";
+        return Err((UNKNOWN, why.into()));
     }
     let path = match route {
         None => "/-/cache/purge".to_owned(),
@@ -78,7 +79,7 @@ async fn purge(config: &Config, route: Option<&str>) -> Result<String, (u8, Stri
     let gateway = online::gateway(config).map_err(|why| (UNAVAILABLE, why))?;
     let answer = online::post(&gateway, &path, WITHIN).await.map_err(|why| {
         let address = &config.admin.listen;
-        (UNAVAILABLE, format!("no gateway answers on the admin address, {address}: {why}"))
+        (UNAVAILABLE, format!("no gateway answers on the admin address, {address}: {why}; {START}"))
     });
     let (status, body) = answer?;
     said(route, status, &body)

@@ -106,7 +106,9 @@ async fn send_span(config: &Config) -> u8 {
             OK
         }
         Err(why) => {
-            println!("spans: {place} did not take one: {why}");
+            println!(
+                "spans: {place} did not take one: {why}; is `endpoint` right, and is the collector up?"
+            );
             WRONG
         }
     }

@@ -19,6 +19,7 @@ mod serve;
 mod status;
 mod vault;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +30,10 @@ const OK: u8 = 0;
 const UNAVAILABLE: u8 = 69;
 /// The config is wrong (`EX_CONFIG` of sysexits).
 const CONFIG: u8 = 78;
+
+/// What to do where no gateway answers.
+const START: &str =
+    "start one with `omnigate serve`, or name the config of the one that runs with -c";
 
 /// A gateway for Omni Analytics: it holds the keys, keeps the rate limit and queues your calls.
 #[derive(Debug, Parser)]
@@ -106,6 +111,32 @@ pub fn run() -> ExitCode {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
         Command::ExecGateway(args) => exec::keep(args),
+    }
+}
+
+/// Prints all of it, as long as somebody reads.
+fn print_whole(text: &[u8]) -> ExitCode {
+    use std::io::{ErrorKind, Write, stdout};
+
+    let mut out = stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::from(OK),
+        // `| head` has enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(OK),
+        Err(error) => {
+            eprintln!("error: standard output cannot be written: {error}");
+            ExitCode::from(UNAVAILABLE)
+        }
+    }
+}
+
+/// A path as a shell reads it.
+fn in_shell(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@".contains(c);
+    match path.chars().all(plain) && !path.starts_with('-') && !path.is_empty() {
+        true => path.into_owned(),
+        false => format!("'{}'", path.replace('\'', "'\\''")),
     }
 }
 

@@ -48,7 +48,9 @@ impl fmt::Display for NotFound {
         for path in &self.looked_at {
             write!(f, "\n  {}", path.display())?;
         }
-        f.write_str("\nname one with -c FILE or OMNIGATE_CONFIG=FILE")
+        f.write_str(
+            "\nname one with -c FILE or OMNIGATE_CONFIG=FILE, or make one with: omnigate init",
+        )
     }
 }
 

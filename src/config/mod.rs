@@ -6,6 +6,7 @@
 mod allowed;
 mod at;
 mod blot;
+mod editors;
 mod file;
 mod find;
 mod nearest;
@@ -17,6 +18,7 @@ mod units;
 mod vault;
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::admin::AdminSettings;
@@ -32,6 +34,7 @@ use crate::telemetry::TelemetrySettings;
 use crate::upstream::UpstreamSettings;
 
 pub use allowed::schema;
+pub use editors::schema_for_editors;
 pub use find::{NotFound, find};
 pub use report::Report;
 pub use shared::SharedSettings;
@@ -83,7 +86,15 @@ pub fn load(path: &Path) -> Result<Config, Report> {
         Report::new(Grade::Error, path, "", &[], problems)
     };
     let bytes = std::fs::read(path).map_err(|error| {
-        unreadable(format!("the config cannot be read: {error}"), "see whether the path is right")
+        let help = match error.kind() {
+            ErrorKind::NotFound => {
+                "see whether the path is right, or make a config with: omnigate init"
+            }
+            ErrorKind::IsADirectory => "name the file in it",
+            ErrorKind::PermissionDenied => "let the user who runs this read it",
+            _ => "see whether the path is right",
+        };
+        unreadable(format!("the config cannot be read: {error}"), help)
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();

@@ -24,7 +24,7 @@ pub struct VaultSaid {
 #[derive(Debug, thiserror::Error)]
 pub enum VaultUnread {
     /// The system refuses.
-    #[error("the config {} cannot be read: {source}", path.display())]
+    #[error("the config {} cannot be read: {source}; see whether the path is right", path.display())]
     Unreadable {
         /// The config.
         path: PathBuf,

@@ -289,7 +289,11 @@ mod tests {
         let said: Vec<&str> = said.iter().map(String::as_str).collect();
         let expected = [
             format!("credential `a`: {} holds no token: it is empty", empty.display()),
-            format!("credential `b`: {} is not there", gone.display()),
+            format!(
+                "credential `b`: {} is not there; put the secret there, or say on_missing = \"degrade\" to \
+                 start without it",
+                gone.display()
+            ),
         ];
         assert_eq!(said[..2], expected);
         assert!(

@@ -71,7 +71,7 @@ pub(super) struct Looks {
 
 /// A credential that a start cannot do without.
 #[derive(Debug, thiserror::Error)]
-#[error("credential `{credential}`: {source}")]
+#[error("credential `{credential}`: {source}{}", source.way_out())]
 pub struct OpenError {
     /// Which.
     pub credential: CredentialId,

@@ -218,6 +218,23 @@ impl SecretStore for Given {
 }
 
 impl SecretError {
+    /// What somebody who starts the gateway can do about it, where the error itself does not say.
+    pub(crate) fn way_out(&self) -> String {
+        let without = "or say on_missing = \"degrade\" to start without it";
+        if let Self::Missing { place: Place::Variable(_) } = self {
+            return format!("; set it before the start, {without}");
+        }
+        if let Self::Missing { place: Place::File(_) } = self {
+            return format!("; put the secret there, {without}");
+        }
+        if let Self::Age(error) = self
+            && let AgeError::NoSuchName { name, .. } = &**error
+        {
+            return format!("; put it in with: omnigate vault set {}", name.as_str());
+        }
+        String::new()
+    }
+
     /// Whether nothing is there at all.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Missing { .. })

@@ -40,7 +40,7 @@ pub(super) enum Door {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address is taken, or not ours.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}{}", way_out(source))]
     Tcp {
         /// Where.
         address: SocketAddr,
@@ -48,7 +48,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The path cannot be looked at, made, or given its mode.
-    #[error("cannot listen on unix:{path}: {source}")]
+    #[error("cannot listen on unix:{path}: {source}{}", way_out(source))]
     Unix {
         /// Where.
         path: PathBuf,
@@ -56,13 +56,18 @@ pub enum BindError {
         source: io::Error,
     },
     /// Somebody answers on this socket.
-    #[error("cannot listen on unix:{path}: another process is serving there")]
+    #[error(
+        "cannot listen on unix:{path}: another process is serving there; stop it, or choose another path"
+    )]
     Served {
         /// Where.
         path: PathBuf,
     },
     /// What lies at the path is not a socket, and not ours to remove.
-    #[error("cannot listen on unix:{path}: a file that is not a socket is in the way")]
+    #[error(
+        "cannot listen on unix:{path}: a file that is not a socket is in the way; move it away, or choose \
+         another path"
+    )]
     InTheWay {
         /// Where.
         path: PathBuf,
@@ -75,6 +80,20 @@ pub enum BindError {
         /// Which file, and what to do.
         source: TlsError,
     },
+}
+
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; stop what has it, or choose another port",
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine has no such address: choose one of its own"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; choose a port from 1024 on, or a folder that the gateway's user may write"
+        }
+        io::ErrorKind::NotFound => "; make its folder first",
+        _ => "",
+    }
 }
 
 impl Bound {

@@ -106,14 +106,19 @@ fn of_config(filter: &str) -> EnvFilter {
     EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
+/// Whether people read the log, and no program does.
+pub fn is_for_people(settings: &TelemetrySettings) -> bool {
+    match settings.format {
+        Format::Auto => std::io::stderr().is_terminal(),
+        Format::Json => false,
+        Format::Pretty => true,
+    }
+}
+
 /// Starts the log of the process. The first call decides; a later one changes nothing.
 pub fn start_log(settings: &TelemetrySettings) {
     let terminal = std::io::stderr().is_terminal();
-    let pretty = match settings.format {
-        Format::Auto => terminal,
-        Format::Json => false,
-        Format::Pretty => true,
-    };
+    let pretty = is_for_people(settings);
     let (filter, handle) = reload::Layer::new(of_config(&settings.log));
     let base = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

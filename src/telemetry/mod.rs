@@ -18,7 +18,7 @@ use crate::net::Dial;
 pub use board::{Admitted, Board, BoardView, Ended, ErrorView, STEP, STEPS, Tally};
 pub(crate) use labels::method_word;
 pub use labels::{CacheOutcome, Probe, Retry};
-pub use log::{BadFilter, check_filter, log_filter, set_log, start_log};
+pub use log::{BadFilter, check_filter, is_for_people, log_filter, set_log, start_log};
 pub use metrics::{BudgetGauges, ExchangeFacts, Exposition, Gauges, Metrics, SharedGauges, Viewer};
 pub use series::RouteSeries;
 pub use settings::{ExportFields, Format, TelemetrySettings, TraceSettings};

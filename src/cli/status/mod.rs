@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::cli::online::{self, Gateway};
-use crate::cli::{OK, UNAVAILABLE, block_on, check};
+use crate::cli::{OK, START, UNAVAILABLE, block_on, check};
 use crate::config::Config;
 use crate::net::Limits;
 use draw::draw;
@@ -100,7 +100,7 @@ async fn once(gateway: &Gateway, config: &Config, json: bool) -> ExitCode {
         Ok(facts) => facts,
         Err(why) => {
             let address = &config.admin.listen;
-            let why = format!("no gateway answers on the admin address, {address}: {why}");
+            let why = format!("no gateway answers on the admin address, {address}: {why}; {START}");
             return fail(UNAVAILABLE, &why);
         }
     };

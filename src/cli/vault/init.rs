@@ -1,11 +1,11 @@
 //! `vault init`: from an empty folder to a vault and a config that uses it.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::cli::init::address;
+use crate::cli::init::starter::{Keys, Starter, write_new};
 use crate::cli::vault::{Failed, Here, UNAVAILABLE};
+use crate::credential::Kind;
 use crate::credential::age::Vault;
 use crate::upstream::Origin;
 
@@ -21,7 +21,7 @@ pub(super) struct InitArgs {
 const EXAMPLE: &str = "https://acme.omniapp.co";
 
 pub(super) fn init(here: &Here, args: InitArgs) -> Result<(), Failed> {
-    let base_url = base_url(args)?;
+    let omni = omni(args)?;
     let (vault, identity) = (&here.files.path, &here.files.identity);
     let config = match &here.config {
         Some(_) => None,
@@ -40,67 +40,25 @@ pub(super) fn init(here: &Here, args: InitArgs) -> Result<(), Failed> {
     }
     println!("{}: an empty vault that it opens", vault.display());
     if let Some(path) = &config {
-        let text = starter(&base_url, vault, identity);
-        write_new(path, &text).map_err(|error| Failed {
+        let keys = Keys::Age { vault, identity };
+        let starter =
+            Starter { made_by: "omnigate vault init", omni: &omni, kind: Kind::Organization, keys };
+        write_new(path, &starter.text()).map_err(|error| Failed {
             code: UNAVAILABLE,
             why: format!("{} cannot be written: {error}", path.display()),
         })?;
-        println!("{}: a config that uses it, for {base_url}", path.display());
+        println!("{}: a config that uses it, for {omni}", path.display());
     }
-    next_steps(here, config.as_deref(), base_url == EXAMPLE);
+    next_steps(here, config.as_deref(), omni.to_string() == EXAMPLE);
     Ok(())
 }
 
-fn base_url(args: InitArgs) -> Result<String, Failed> {
+fn omni(args: InitArgs) -> Result<Origin, Failed> {
     let variable = || std::env::var("OMNI_BASE_URL").ok().filter(|url| !url.trim().is_empty());
-    let url = args.base_url.or_else(variable).unwrap_or_else(|| EXAMPLE.into());
-    // Tools want it with a slash at its end, or without one.
-    let url = url.trim().trim_end_matches('/').to_owned();
-    match Origin::parse(&url) {
-        Ok(_) => Ok(url),
-        Err(error) => Err(Failed::usage(format!("--base-url or $OMNI_BASE_URL: {error}"))),
-    }
-}
-
-fn starter(base_url: &str, vault: &Path, identity: &Path) -> String {
-    let same_folder = vault.parent() == identity.parent();
-    let near = |path: &Path| PathBuf::from(path.file_name().unwrap_or_default());
-    let far = || std::path::absolute(identity).unwrap_or_else(|_| identity.to_owned());
-    let identity = if same_folder { near(identity) } else { far() };
-    // A JSON string is a TOML string.
-    let quoted = |path: &Path| serde_json::json!(path.to_string_lossy()).to_string();
-    format!(
-        r#"# Made by `omnigate vault init`. `omnigate check` says whether a change is right.
-
-[upstream]
-base_url = "{base_url}"    # your instance: the only host that ever receives the token
-
-[vault]
-backend = "age"                         # an encrypted file; fill it with: omnigate vault set NAME
-path = {}
-identity = {}               # the key that opens it; never put this file into git
-
-[credentials.org]
-kind = "organization"                   # organization | personal | mcp
-secret = "org"                          # its name in the vault, never the secret itself
-
-# All calls share Omni's limit of 60 requests a minute, unless [budgets] says otherwise.
-
-[[routes]]
-name = "all"
-path = "/{{*rest}}"                       # every call; name paths and methods to allow fewer
-credential = "org"
-"#,
-        quoted(&near(vault)),
-        quoted(&identity),
-    )
-}
-
-/// Others may read it and never write it, whatever the umask: it says which host gets the token.
-fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    let said = args.base_url.or_else(variable).unwrap_or_else(|| EXAMPLE.into());
+    let read = address::read(&said)
+        .map_err(|why| Failed::usage(format!("--base-url or $OMNI_BASE_URL: {why}")))?;
+    Ok(read.origin)
 }
 
 fn next_steps(here: &Here, made: Option<&Path>, is_example: bool) {

@@ -8,7 +8,7 @@ mod show;
 mod trial;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -81,11 +81,22 @@ pub(crate) fn run(args: VaultArgs) -> ExitCode {
         What::Recipients(args) => rekey::recipients(&here, args),
         What::Export(args) => export::export(&here, &args),
     });
+    ExitCode::from(told(done))
+}
+
+/// Asks for a secret that a config speaks of, as `vault set` does; what that exits with.
+pub(super) fn ask_for(config: &Path, named: bool, name: &str) -> u8 {
+    let place = Place { vault: None, identity: None, config: Some(config.to_owned()) };
+    let here = Here::find(place).map(|here| Here { named, ..here });
+    told(here.and_then(|here| set::set(&here, set::SetArgs::asked(name))))
+}
+
+fn told(done: Result<(), Failed>) -> u8 {
     match done {
-        Ok(()) => ExitCode::from(OK),
+        Ok(()) => OK,
         Err(Failed { code, why }) => {
             eprintln!("error: {why}");
-            ExitCode::from(code)
+            code
         }
     }
 }
@@ -117,6 +128,8 @@ struct Here {
     files: AgeSettings,
     /// The config that was found, whatever it says.
     config: Option<PathBuf>,
+    /// Whether it was named on the command line.
+    named: bool,
     /// Whether that config names this vault.
     configured: bool,
     /// The kinds that the config's credentials have, by the names of their secrets.
@@ -125,14 +138,10 @@ struct Here {
 
 impl Here {
     fn find(place: Place) -> Result<Self, Failed> {
-        // Errors name the files.
-        let is_secret = |path: &PathBuf| {
-            let path = path.to_string_lossy().to_ascii_lowercase();
-            path.contains(omni::TOKEN_PREFIX) || path.contains("age-secret-key")
-        };
-        if [&place.vault, &place.identity, &place.config].into_iter().flatten().any(is_secret) {
-            return Err(Failed::usage(SECRET_ARGUMENT));
+        for path in [&place.vault, &place.identity, &place.config].into_iter().flatten() {
+            no_secret(path)?;
         }
+        let named = place.config.is_some();
         let config = config::find(place.config).ok();
         let said = match config.as_deref().map(config::vault).transpose() {
             Ok(said) => said.flatten(),
@@ -150,7 +159,7 @@ impl Here {
             path: place.vault.unwrap_or(files.path),
             identity: place.identity.unwrap_or(files.identity),
         };
-        Ok(Self { files, config, configured, kinds })
+        Ok(Self { files, config, named, configured, kinds })
     }
 
     fn open(&self) -> Result<Vault, Failed> {
@@ -158,19 +167,28 @@ impl Here {
     }
 }
 
+/// Refuses a secret in place of a path: errors name the files.
+pub(super) fn no_secret(path: &Path) -> Result<(), Failed> {
+    let path = path.to_string_lossy().to_ascii_lowercase();
+    match path.contains(omni::TOKEN_PREFIX) || path.contains("age-secret-key") {
+        true => Err(Failed::usage(SECRET_ARGUMENT)),
+        false => Ok(()),
+    }
+}
+
 /// Why a command did nothing.
 #[derive(Debug)]
-struct Failed {
-    code: u8,
-    why: String,
+pub(super) struct Failed {
+    pub(super) code: u8,
+    pub(super) why: String,
 }
 
 impl Failed {
-    fn refused(why: impl Into<String>) -> Self {
+    pub(super) fn refused(why: impl Into<String>) -> Self {
         Self { code: REFUSED, why: why.into() }
     }
 
-    fn usage(why: impl Into<String>) -> Self {
+    pub(super) fn usage(why: impl Into<String>) -> Self {
         Self { code: USAGE, why: why.into() }
     }
 }

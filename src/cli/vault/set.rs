@@ -9,9 +9,9 @@ use std::sync::Arc;
 use secrecy::zeroize::Zeroizing;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::UNAVAILABLE;
 use crate::cli::vault::trial::{self, After};
 use crate::cli::vault::{Failed, Here, SECRET_ARGUMENT, name, warn_of_unnamed};
+use crate::cli::{UNAVAILABLE, in_shell};
 use crate::credential::age::{Change, Edit, Listed, SecretName};
 use crate::credential::{Kind, Token};
 
@@ -59,6 +59,13 @@ enum Word {
     Mcp,
 }
 
+impl SetArgs {
+    /// Asks for the value; all else is as usual.
+    pub(super) fn asked(name: &str) -> Self {
+        Self { name: name.to_owned(), kind: None, stdin: false, value: Vec::new() }
+    }
+}
+
 pub(super) fn set(here: &Here, args: SetArgs) -> Result<(), Failed> {
     let name = name_alone(&args.name, &args.value)?;
     // What would fail is said before anybody is asked for anything.
@@ -72,6 +79,7 @@ pub(super) fn set(here: &Here, args: SetArgs) -> Result<(), Failed> {
     let unnamed = edit.vault.unnamed();
     let change = edit.vault.set(&name, &token, kind);
     let now = told(&edit.vault.find(&name)?);
+    let alone = edit.vault.list().len() == 1;
     let vault = here.files.path.display();
     let what = match change {
         Change::Nothing => {
@@ -85,6 +93,12 @@ pub(super) fn set(here: &Here, args: SetArgs) -> Result<(), Failed> {
     edit.save()?;
     println!("`{name}` {what} {vault} ({now})");
     warn_of_unnamed(unnamed);
+    if let (true, true, Some(config)) =
+        (alone && change == Change::Added, here.configured, &here.config)
+    {
+        let named = if here.named { format!(" -c {}", in_shell(config)) } else { String::new() };
+        println!("\nNext:\n\n  omnigate serve{named}");
+    }
     Ok(())
 }
 

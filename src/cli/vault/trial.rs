@@ -45,7 +45,11 @@ pub(super) fn test(here: &Here, args: &TestArgs) -> Result<(), Failed> {
     let vault = here.open()?;
     vault.find(&name)?;
     let trial = Trial::find(here, &name).map_err(|no| Failed::refused(no.to_string()))?;
-    let Asked::Told(told, asker) = trial.ask(None)? else { return Ok(()) };
+    let asked = trial.ask(None).map_err(|failed| Failed {
+        why: format!("Omni cannot be asked about `{name}`: {}", failed.why),
+        ..failed
+    });
+    let Asked::Told(told, asker) = asked? else { return Ok(()) };
     println!("1 request was sent by {asker} and charged to the budget");
     if told.sha256.as_deref() != Some(&*vault.token(&name)?.fingerprint()) {
         return Err(Failed::refused(other_value(&name)));
@@ -89,7 +93,9 @@ impl Trial {
             | Source::Given { .. } => false,
         };
         let credential = config.credentials.iter().find(is_it).cloned().ok_or_else(|| {
-            NoTrial::Because(format!("no credential in {shown} uses `{name}` of this vault"))
+            NoTrial::Because(format!(
+                "no credential in {shown} uses `{name}` of this vault; name one that it uses"
+            ))
         })?;
         Ok(Self { config, credential })
     }
@@ -136,7 +142,9 @@ impl Trial {
 impl fmt::Display for NoTrial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoConfig => f.write_str("there is no config that says which Omni it is for"),
+            Self::NoConfig => f.write_str(
+                "there is no config that says which Omni it is for; name one with -c FILE",
+            ),
             Self::Because(why) => f.write_str(why),
         }
     }
@@ -278,7 +286,8 @@ mod tests {
             identity: folder.path().join("identity.txt"),
         };
         Vault::create(&files).unwrap();
-        let here = Here { files, config: None, configured: false, kinds: BTreeMap::new() };
+        let here =
+            Here { files, config: None, named: false, configured: false, kinds: BTreeMap::new() };
         let name = SecretName::parse("org").unwrap();
         let [old, new, theirs] =
             ["old", "new", "theirs"].map(|it| Token::parse(it.as_bytes()).unwrap());

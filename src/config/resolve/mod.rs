@@ -159,7 +159,9 @@ fn some_time(
 fn name_is_plain(name: &str, span: &Range<usize>, what: &str, notes: &mut Notes) -> bool {
     if blot::is_token(name) {
         notes.hidden.0.push(span.clone());
-        notes.problems.at(span, format!("the name of a {what} looks like a token"));
+        notes.problems.at(span, format!("the name of a {what} looks like a token")).help(
+            "names are shown; take another, and revoke the token if others may have seen this file",
+        );
         return false;
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

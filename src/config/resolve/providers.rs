@@ -249,18 +249,21 @@ fn may_be_run(
             .help(format!("{first} allow_exec = [\"{}\"]{second}", said.value));
         return false;
     }
-    let message = match program.metadata() {
-        Err(error) => format!("{} cannot be looked at: {error}", said.value),
-        Ok(meta) if !meta.is_file() => format!("{} is no file", said.value),
+    let other = || "name the program that prints the secret".to_owned();
+    let (message, help) = match program.metadata() {
+        Err(error) => (format!("{} cannot be looked at: {error}", said.value), other()),
+        Ok(meta) if !meta.is_file() => (format!("{} is no file", said.value), other()),
         Ok(meta) if meta.permissions().mode() & 0o111 == 0 => {
-            format!("{} cannot be executed", said.value)
+            let help = format!("run: chmod u+x {}", said.value);
+            (format!("{} cannot be executed", said.value), help)
         }
         Ok(meta) if meta.permissions().mode() & 0o002 != 0 => {
-            format!("{} can be changed by everybody on this machine", said.value)
+            let help = format!("see who changed it, and run: chmod o-w {}", said.value);
+            (format!("{} can be changed by everybody on this machine", said.value), help)
         }
         Ok(_) => return true,
     };
-    notes.problems.at(&said.span, message).help("name the program that prints the secret");
+    notes.problems.at(&said.span, message).help(help);
     false
 }
 

@@ -168,7 +168,7 @@ fn header(said: &At<String>, notes: &mut Notes) -> Option<HeaderName> {
     };
     if !policy::may_forward(&name) {
         notes.problems.at(&said.span, format!("`{name}` is never forwarded")).help(
-            "it would change whose call this is, or where one request ends, or it is for this gateway alone",
+            "it would change whose call this is, or where one request ends, or it is for this gateway alone; leave it out",
         );
         return None;
     }

@@ -14,7 +14,7 @@ pub enum AgeError {
     #[error(transparent)]
     File(Box<SecretError>),
     /// No vault is that large.
-    #[error("{} is larger than 1 MiB; it is no vault", path.display())]
+    #[error("{} is larger than 1 MiB; it is no vault: name the right file", path.display())]
     TooLarge {
         /// The vault file.
         path: PathBuf,
@@ -61,7 +61,10 @@ pub enum AgeError {
         vault: PathBuf,
     },
     /// Something else.
-    #[error("{} is not an age file of version 1", vault.display())]
+    #[error(
+        "{} is not an age file of version 1; name the right one, or move it away and make another with: \
+         omnigate vault init", vault.display()
+    )]
     NotAge {
         /// The vault file.
         vault: PathBuf,
@@ -73,7 +76,10 @@ pub enum AgeError {
         vault: PathBuf,
     },
     /// What is inside cannot be parsed.
-    #[error("what is inside {} is not TOML at line {line}, column {column}", vault.display())]
+    #[error(
+        "what is inside {} is not TOML at line {line}, column {column}; take a good copy, or decrypt it with \
+         age, mend it and encrypt it again", vault.display()
+    )]
     NotToml {
         /// The vault file.
         vault: PathBuf,
@@ -117,13 +123,15 @@ pub enum AgeError {
         source: BadToken,
     },
     /// Nothing is overwritten.
-    #[error("{} is there already, and is not overwritten", path.display())]
+    #[error("{} is there already, and is not overwritten; move it away, or name another", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
     },
     /// A variable cannot have such a name, or two secrets would be the same variable.
-    #[error("`{name}` cannot be the name of a variable of its own; export it in another form")]
+    #[error(
+        "`{name}` cannot be the name of a variable of its own; export it in another form, such as --to dir"
+    )]
     NotAVariable {
         /// The name.
         name: SecretName,
@@ -138,7 +146,10 @@ pub enum AgeError {
     #[error("this is no age recipient: one begins with age1, as age-keygen prints the public key")]
     BadRecipient,
     /// Not in the list.
-    #[error("{} is not among the recipients of {}", recipient, vault.display())]
+    #[error(
+        "{} is not among the recipients of {}, which `omnigate vault recipients` shows",
+        recipient, vault.display()
+    )]
     NoSuchRecipient {
         /// The vault file.
         vault: PathBuf,
@@ -146,7 +157,10 @@ pub enum AgeError {
         recipient: String,
     },
     /// Nobody could open the vault any more.
-    #[error("this is the last recipient of {}; nobody could open it any more", vault.display())]
+    #[error(
+        "this is the last recipient of {}; nobody could open it any more: let another in first, with \
+         omnigate vault recipients add age1…", vault.display()
+    )]
     LastRecipient {
         /// The vault file.
         vault: PathBuf,
@@ -161,7 +175,7 @@ pub enum AgeError {
         path: PathBuf,
     },
     /// The disk is full, the folder may not be written, the owner is somebody else.
-    #[error("{} cannot be written: {source}; it is as it was", path.display())]
+    #[error("{} cannot be written: {source}; {}", path.display(), as_it_was(source))]
     Unwritable {
         /// The file or folder.
         path: PathBuf,
@@ -198,6 +212,14 @@ impl From<SecretError> for AgeError {
 pub(super) fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> AgeError + use<> {
     let path = path.to_owned();
     move |source| AgeError::Unwritable { path, source }
+}
+
+fn as_it_was(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "make its folder first",
+        io::ErrorKind::NotADirectory => "what should be its folder is a file",
+        _ => "it is as it was",
+    }
 }
 
 fn instead(others: &[SecretName]) -> String {

@@ -17,7 +17,7 @@ pub enum HashicorpError {
     #[error("a path of a Vault server has letters, digits and `-`, `_`, `.`, `/` only")]
     BadPath,
     /// Nothing answers there, or the answer broke off.
-    #[error("the Vault server cannot be reached: {0}")]
+    #[error("the Vault server cannot be reached: {0}; is `address` right, and is the server up?")]
     Unreachable(Arc<ClientError>),
     /// It answers, and its certificate is not believed.
     #[error(
