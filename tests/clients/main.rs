@@ -13,6 +13,7 @@
 )]
 
 mod crawler;
+mod crews;
 mod mcp;
 mod sdk;
 mod stage;

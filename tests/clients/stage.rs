@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// What may arrive in a window, and the window.
-const LIMIT: usize = 60;
-const WINDOW: Duration = Duration::from_secs(2);
+pub(crate) const LIMIT: usize = 60;
+pub(crate) const WINDOW: Duration = Duration::from_secs(2);
 
 /// Only ever pass when a test has failed.
 const TO_START: Duration = Duration::from_secs(30);
@@ -144,6 +144,17 @@ impl Stage {
     /// What clients call the base URL.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The gateway's config.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("omnigate.toml")
+    }
+
+    /// How many calls arrived whose target has this in it.
+    pub(crate) fn arrived_with(&self, mark: &str) -> usize {
+        let has = |one: &&Arrival| one.target.to_string().contains(mark);
+        self.omni.arrivals().iter().filter(has).count()
     }
 
     /// A folder of its own for whatever a client leaves behind.

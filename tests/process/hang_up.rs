@@ -8,6 +8,7 @@ use h2::client::SendRequest;
 use http::Request;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout_at;
 
 use crate::harness::{Gateway, House, Plan, SECOND, soon, until};
 
@@ -156,8 +157,11 @@ async fn run(crowd: Option<Crowd>) -> Option<Run> {
         None => None,
         Some(crowd) => {
             let waiting = crowd.come(&house, &gateway).await;
-            gateway.queued(CROWD).await;
+            let came = timeout_at(spent + SHUT, gateway.queued(CROWD)).await;
             (waiting.leave)();
+            if came.is_err() {
+                return None;
+            }
             waiting.stays
         }
     };
