@@ -77,10 +77,12 @@ async fn three_crews_at_once_see_no_429_and_their_lines_are_true() {
     let mut node = Command::new("node");
     node.arg(beside("crew_fetch.mjs")).arg(CALLS.to_string());
     // Two find the gateway that runs by its config, one is told where it is.
+    let (by_config, by_url) = (["-c", config], ["--via", &url]);
+    let in_batch = ["-c", config, "--priority", "batch"];
     let (requests, httpx, fetch) = tokio::join!(
-        crew(&stage, "requests", &["-c", config], python(&folder, "crew_requests.py")),
-        crew(&stage, "httpx", &["--via", &url], python(&folder, "crew_httpx.py")),
-        crew(&stage, "fetch", &["-c", config, "--priority", "batch"], node),
+        crew(&stage, "requests", &by_config, python(&folder, "crew_requests.py")),
+        crew(&stage, "httpx", &by_url, python(&folder, "crew_httpx.py")),
+        crew(&stage, "fetch", &in_batch, node),
     );
     let arrivals = stage.judge("three crews");
     assert_eq!(arrivals.len(), 3 * CALLS);
