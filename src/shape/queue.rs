@@ -738,8 +738,14 @@ mod tests {
         ]
     }
 
+    /// How many runs there are of what follows; `tests/run --all` has many more.
+    fn cases() -> ProptestConfig {
+        let said = std::env::var("CASES").ok().and_then(|cases| cases.parse().ok());
+        ProptestConfig::with_cases(said.unwrap_or(300))
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1_000))]
+        #![proptest_config(cases())]
 
         /// Ten minutes of callers, priorities, hang-ups, permits that come back, changed terms,
         /// refusals by Omni and lost answers: never more than the limit, in order, and nobody is

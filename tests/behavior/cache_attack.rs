@@ -401,7 +401,7 @@ async fn a_revoked_key_shows_nothing_that_was_kept() {
 async fn no_write_is_hidden_in_a_storm() {
     use crate::harness::Dice;
     use std::sync::Arc;
-    let seeds: u64 = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(4);
+    let seeds: u64 = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);
     for seed in 1..=seeds {
         let plan = kept("profile = \"burst\"\nlimit = 500");
         let plan = Plan { transit: Duration::from_millis(300), seed, ..plan };

@@ -113,7 +113,7 @@ async fn all_models(backlog: usize, bursts: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn no_profile_sends_the_61st_whatever_omni_counts_by() {
-    all_models(600, 3).await;
+    all_models(300, 3).await;
 }
 
 /// The full size; `tests/run --all` runs it.
