@@ -47,18 +47,12 @@ struct Cli {
 enum Command {
     /// Make a config, and say what to do next.
     Init(init::InitArgs),
+    /// Keep secrets in an encrypted file: make it, fill it, rotate, export.
+    Vault(vault::VaultArgs),
     /// Run the gateway.
     Serve(serve::ServeArgs),
-    /// Check a config and say everything that is wrong with it; opens no port.
-    Check(check::CheckArgs),
-    /// Show the routes: which calls they take, and what each stands for.
-    Routes(routes::RoutesArgs),
-    /// Say what becomes of a call, and why, without making it.
-    Explain(explain::ExplainArgs),
     /// Run a program with the gateway beside it: no key, no limit to think of.
     Exec(exec::ExecArgs),
-    /// See it work: a pretended Omni with the real limit, the gateway, and three callers.
-    Demo(demo::DemoArgs),
     /// See what the running gateway does: who waits, what was sent, how the keys stand.
     ///
     /// Exits 0 where calls would be served, 1 where they would not, 69 if no gateway answers on the
@@ -66,8 +60,23 @@ enum Command {
     Status(status::StatusArgs),
     /// Have the running gateway forget answers that it keeps.
     Cache(cache::CacheArgs),
-    /// Keep secrets in an encrypted file: make it, fill it, rotate, export.
-    Vault(vault::VaultArgs),
+    /// Check a config and say everything that is wrong with it; opens no port.
+    Check(check::CheckArgs),
+    /// Show the routes: which calls they take, and what each stands for.
+    ///
+    /// They come in the order in which a call looks for its own: the first that takes its path and
+    /// method has it.
+    Routes(routes::RoutesArgs),
+    /// Say what becomes of a call, and why, without making it.
+    ///
+    /// Nothing is sent, no secret is read and nothing is counted; with --online the running gateway is
+    /// asked, which also knows who waits, what is kept and how the keys stand.
+    ///
+    /// Exits 0 where the call would be sent or answered from what is kept, 1 where it would be refused, 2
+    /// if nobody could make such a call, 69 with --online if no gateway answers, 78 if the config is wrong.
+    Explain(explain::ExplainArgs),
+    /// See it work: a pretended Omni with the real limit, the gateway, and three callers.
+    Demo(demo::DemoArgs),
     /// Print the JSON schema of the config, for editors.
     Schema(schema::SchemaArgs),
     /// Print completions for a shell.

@@ -20,8 +20,7 @@ use crate::route::{Methods, in_order};
 /// Between two columns.
 const GAP: &str = "  ";
 
-/// Show the routes in the order in which a call looks for its own: the first that takes its path and
-/// method has it.
+/// Which config, and how it is shown.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RoutesArgs {
     /// The config file [default: $OMNIGATE_CONFIG, ./omnigate.toml, your config folder,

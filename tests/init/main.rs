@@ -93,6 +93,7 @@ fn four_commands_lead_from_an_empty_folder_to_an_answer_each_printed_by_the_one_
     terminal.answer("(not shown): ", &key);
     let (code, said) = terminal.end();
     assert_eq!(code, 0, "{said}");
+    assert!(!said.contains(&key));
 
     on_ports_of_its_own(folder.path());
     let third = next(&said);
@@ -120,9 +121,42 @@ fn a_key_that_is_taken_at_once_saves_a_command() {
     terminal.answer("Value of `me` (not shown): ", &key);
     let (code, said) = terminal.end();
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("(personal, sha256 "), "{said}");
+    assert!(said.contains("(personal, sha256 ") && !said.contains(&key), "{said}");
     assert_eq!(next(&said), "omnigate serve");
     assert!(sh(folder.path(), "omnigate check").status.success());
+}
+
+/// Somebody at a terminal who does not wait for the question; see the script.
+fn early(folder: &Path, args: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/init/early.py");
+    let mut python = Command::new("python3");
+    python.arg(script).args(args);
+    at_home(folder, python).stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn a_key_that_is_pasted_before_it_is_asked_for_is_never_on_the_screen() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, key) = omni();
+    assert_eq!(init(&folder, "--yes --base-url acme.omniapp.co").0, Some(0));
+    let done = early(folder.path(), &["paste", &key, "omnigate", "vault", "set", "org"]);
+    let (screen, why) = (text(&done.stdout), text(&done.stderr));
+    assert_eq!(done.status.code(), Some(0), "{why}");
+    assert!(screen.contains("`org` is in vault.age"), "{screen}");
+    assert!(!screen.contains(&key) && !screen.contains("omni_osk_"), "{screen}");
+    // It has arrived whole.
+    let again = sh(folder.path(), &format!("echo {key} | omnigate vault set org --stdin"));
+    assert!(text(&again.stdout).contains("has this value already"), "{}", text(&again.stdout));
+}
+
+#[test]
+fn a_signal_at_the_question_leaves_a_terminal_that_shows_what_is_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(init(&folder, "--yes --base-url acme.omniapp.co").0, Some(0));
+    for signal in ["SIGTERM", "SIGHUP", "SIGQUIT"] {
+        let done = early(folder.path(), &[signal, "omnigate", "vault", "set", "org"]);
+        assert!(done.status.success(), "{signal}: {}", text(&done.stderr));
+    }
 }
 
 #[test]

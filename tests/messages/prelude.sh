@@ -109,3 +109,29 @@ END
     kill $server
     return $code
 }
+
+# Has something answer all with "STATUS BODY" meanwhile; its port is in $PORT.
+answered() {
+    SECRET=$1 python3 "$REPOSITORY/tests/messages/vault.py" >port &
+    server=$!
+    until [ -s port ]; do kill -0 $server || break; sleep 0.02; done
+    PORT=$(cat port)
+    shift
+    "$@" >said 2>&1
+    code=$?
+    kill $server
+    sed "s/127.0.0.1:$PORT/127.0.0.1:PORT/g" said
+    rm port
+    return $code
+}
+
+# What exec says of a gateway that answers so.
+via() { answered "$1" eval 'omnigate exec --via "http://127.0.0.1:$PORT" -- true'; }
+
+# The same, of the gateway's problem.
+problem() { via "$1 {\"type\":\"urn:omnigate:problem:$2\",\"detail\":\"$3\"}"; }
+
+# What explain says of an admin address that answers so.
+online() {
+    answered "$1" eval 'printf "[admin]\nlisten = \"127.0.0.1:$PORT\"\n" | rest; omnigate explain GET /api/v1/documents --online'
+}

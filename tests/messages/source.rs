@@ -4,13 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where a message begins in the source.
-const BEGINNINGS: [&str; 9] = [
+const BEGINNINGS: [&str; 13] = [
     "#[error(",
     ".at(",
     ".whole(",
     ".help(",
     "Failed::refused(",
     "Failed::usage(",
+    "Unfound::unavailable(",
+    "unwritable(&",
+    "not_ours(",
+    "odd(&",
     "why: ",
     "let help = ",
     "let message = ",

@@ -38,13 +38,15 @@ pub(super) enum Unstarted {
     NotOnPath { name: String },
     #[error("there is no program {name}, or the interpreter that its first line names is missing")]
     NotThere { name: String },
+    #[error("{name} is a folder; name the program in it")]
+    Folder { name: String },
     #[error("{name} is not executable; `chmod +x {name}`, or start it with its interpreter")]
     NotExecutable { name: String },
     #[error(
         "{name} is no program that the system can run; start it with its interpreter, as in `sh {name}`"
     )]
     NoFormat { name: String },
-    #[error("{name} cannot be started: {why}")]
+    #[error("{name} cannot be started: {why}; see what it is and where it leads")]
     Other { name: String, why: io::Error },
 }
 
@@ -120,6 +122,7 @@ impl Unstarted {
                 Self::NotOnPath { name }
             }
             ErrorKind::NotFound => Self::NotThere { name },
+            ErrorKind::PermissionDenied if path.is_dir() => Self::Folder { name },
             ErrorKind::PermissionDenied => Self::NotExecutable { name },
             _ if why.raw_os_error() == Some(ENOEXEC) => Self::NoFormat { name },
             _ => Self::Other { name, why },
@@ -130,7 +133,10 @@ impl Unstarted {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::NotOnPath { .. } | Self::NotThere { .. } => NOT_FOUND,
-            Self::NotExecutable { .. } | Self::NoFormat { .. } | Self::Other { .. } => NOT_RUNNABLE,
+            Self::Folder { .. }
+            | Self::NotExecutable { .. }
+            | Self::NoFormat { .. }
+            | Self::Other { .. } => NOT_RUNNABLE,
         }
     }
 }

@@ -40,18 +40,18 @@ Examples:
   omnigate exec --priority batch --report crawl.json -- sh -c './list | ./refresh'
   omnigate exec --via http://127.0.0.1:6664 -- npx my-sync
 
-The program finds the gateway in OMNI_BASE_URL, and a dummy where Omni's SDK and CLI look for a key (OMNI_API_KEY,
-OMNI_API_TOKEN), so scripts need no change. Calls beyond Omni's limit wait for their turn instead of failing.
-Variables that hold a real key are taken out.
+The program finds the gateway in OMNI_BASE_URL, and a dummy where Omni's SDK and CLI look for a key \
+(OMNI_API_KEY, OMNI_API_TOKEN), so scripts need no change. Calls beyond Omni's limit wait for their turn instead of \
+failing. Variables that hold a real key are taken out.
 
-It has this terminal, folder and input, and its exit code is the one of this command. The terminal's last row shows
+It has this terminal, folder and input, and its exit code is the one of this command. The terminal's last row shows \
 how its calls stand (elsewhere a line each 10 s does), and a summary comes at the end; all of that is on stderr.
 
 Exits with 69 if there is no gateway, 78 if the config is wrong, 126 or 127 if the program cannot be started.";
 
 /// Runs a program that finds a gateway in `OMNI_BASE_URL`, and a dummy where it looks for a key.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, override_usage = "omnigate exec [OPTIONS] -- <PROGRAM>...")]
 pub(crate) struct ExecArgs {
     /// The config file [default: $OMNIGATE_CONFIG, ./omnigate.toml, your config folder, /etc/omnigate]
     #[arg(short, long, value_name = "FILE", conflicts_with = "via")]

@@ -26,7 +26,7 @@ pub(super) struct Report {
 pub(super) enum NoReport {
     #[error("--report {}: {why}; name a file in a folder that you may write to", .path.display())]
     Folder { path: PathBuf, why: io::Error },
-    #[error("--report {}: this is no regular file, and would be replaced", .path.display())]
+    #[error("--report {}: this is no regular file, and would be replaced; name another", .path.display())]
     NoFile { path: PathBuf },
 }
 

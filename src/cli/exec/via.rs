@@ -55,7 +55,9 @@ pub(super) enum BadVia {
     Omni { host: String },
     #[error("--via {host}: {source}")]
     Tls { host: String, source: RootsError },
-    #[error("OMNIGATE_TOKEN cannot be a token: it has characters that no field may have")]
+    #[error(
+        "OMNIGATE_TOKEN cannot be a token: it has characters that no field may have; copy it again, without line breaks"
+    )]
     Token,
 }
 

@@ -109,13 +109,17 @@ fn how(said: &Explanation, lines: &mut Lines) {
     }
     if let Some(now) = &said.now {
         let turn = match now.wait_s > 0.0 {
-            true => format!("its turn comes in about {}", span(now.wait_s.max(0.001))),
+            true => format!("its turn comes in about {}", span(now.wait_s.ceil())),
             false => "its turn is now".to_owned(),
         };
         let paused = if now.paused { "; nobody sends, it is paused" } else { "" };
         let ends = if now.draining { "; the gateway is shutting down" } else { "" };
-        let ahead = now.position;
-        lines.fact("now", &format!("{turn}, {ahead} calls before it{paused}{ends}"));
+        let ahead = match now.position {
+            0 => "nobody".to_owned(),
+            1 => "1 call".to_owned(),
+            more => format!("{more} calls"),
+        };
+        lines.fact("now", &format!("{turn}, {ahead} before it{paused}{ends}"));
     }
     if let Some(acts) = &said.impersonation {
         let member = acts.member.as_ref().map(|member| format!(" {member}")).unwrap_or_default();

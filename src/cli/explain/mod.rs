@@ -31,19 +31,17 @@ const LONGEST_BODY: u64 = 64 << 20;
 /// And by a gateway.
 const LONGEST_SENT: usize = 1 << 20;
 
-/// Say what becomes of a call, and why, without making it.
-///
-/// Nothing is sent, no secret is read and nothing is counted; with --online the running gateway is
-/// asked, which also knows who waits, what is kept and how the keys stand.
-///
-/// Exits 0 where the call would be sent or answered from what is kept, 1 where it would be refused, 2
-/// if nobody could make such a call, 69 with --online if no gateway answers, 78 if the config is wrong.
+/// The call, and who is to be asked about it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExplainArgs {
     /// Such as GET
     method: String,
     /// A path with its query, or a URL of the gateway or of your Omni
     url: String,
+    /// The config file [default: $OMNIGATE_CONFIG, ./omnigate.toml, your config folder,
+    /// /etc/omnigate]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// A field of the call; as often as it takes. Values that could be secrets are never shown
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
@@ -69,10 +67,6 @@ pub(crate) struct ExplainArgs {
     /// Print the document
     #[arg(long)]
     json: bool,
-    /// The config file [default: $OMNIGATE_CONFIG, ./omnigate.toml, your config folder,
-    /// /etc/omnigate]
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 /// Why there is no explanation, and what the command exits with.
@@ -122,7 +116,9 @@ fn call(args: ExplainArgs) -> Result<Call, String> {
         let pair = text.split_once(':').filter(|(name, _)| !name.is_empty());
         let pair = pair.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
         // It may be a secret, and is not repeated.
-        pair.ok_or_else(|| format!("header {} is no `Name: value`", at + 1))
+        pair.ok_or_else(|| {
+            format!("header {} is no `Name: value`; write it like -H 'Accept: text/html'", at + 1)
+        })
     };
     let headers = args.headers.iter().enumerate().map(pair).collect::<Result<_, _>>()?;
     let ExplainArgs { method, url, caller, from, san, listener, .. } = args;
@@ -137,10 +133,13 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         false => std::fs::File::open(path)
             .and_then(|file| file.take(LONGEST_BODY + 1).read_to_end(&mut body)),
     };
-    read.map_err(|error| format!("the body, {}, cannot be read: {error}", path.display()))?;
+    read.map_err(|error| {
+        format!("--body {}: {error}; name a file, or - for standard input", path.display())
+    })?;
     if body.len() as u64 > LONGEST_BODY {
         return Err(format!(
-            "the body has more than {} MiB; give a shorter one",
+            "--body {}: it has more than {} MiB, and is not looked into; leave it out",
+            path.display(),
             LONGEST_BODY >> 20
         ));
     }
@@ -159,7 +158,9 @@ async fn ask(config: &Config, call: Call) -> Result<Explanation, Unexplained> {
         let most = LONGEST_SENT >> 20;
         return Err((
             USAGE,
-            format!("a gateway looks into {most} MiB; leave --online or --body out"),
+            format!(
+                "--body: a gateway looks into {most} MiB at most; leave --online or --body out"
+            ),
         ));
     }
     let limits = Limits { body: 1 << 20, ..Limits::default() };
@@ -183,7 +184,12 @@ fn understood(status: StatusCode, body: Value) -> Result<Explanation, Unexplaine
         (StatusCode::UNPROCESSABLE_ENTITY, Some(detail)) if ours("bad-question") => {
             Err((USAGE, detail))
         }
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(detail)) => {
+        (StatusCode::UNAUTHORIZED, Some(_)) => {
+            let why = "the gateway that runs asks operators for a token, and the config does not; name its config \
+                       with -c, and put the token into OMNIGATE_ADMIN_TOKEN";
+            Err((UNAVAILABLE, why.to_owned()))
+        }
+        (StatusCode::FORBIDDEN, Some(detail)) => {
             Err((UNAVAILABLE, format!("the gateway did not say ({status}): {detail}")))
         }
         (StatusCode::OK, _) => serde_json::from_value(body).map_err(|_| {
@@ -191,7 +197,10 @@ fn understood(status: StatusCode, body: Value) -> Result<Explanation, Unexplaine
             (UNAVAILABLE, why.to_owned())
         }),
         _ => {
-            let why = format!("what answers on the admin address cannot do this (status {status})");
+            let why = format!(
+                "what answers on the admin address cannot explain calls (status {status}); see whether the config \
+                 is the running gateway's, and whether that is of this version"
+            );
             Err((UNAVAILABLE, why))
         }
     }

@@ -104,12 +104,12 @@ impl Person {
 
     /// One line, without the blanks around it.
     fn line(&self, question: &str) -> Result<String, Ended> {
-        eprint!("{question}");
-        let _ = io::stderr().flush();
         let (tell, told) = oneshot::channel();
         self.runtime.block_on(async {
-            // Caught, so that there is a word about what became of it.
+            // Caught before there is a question, so that there is always a word about what became of it.
             let mut interrupted = signal(SignalKind::interrupt()).map_err(Ended::Io)?;
+            eprint!("{question}");
+            let _ = io::stderr().flush();
             // A thread of its own: it waits for the terminal even when nobody waits for it any more.
             thread::spawn(move || {
                 let mut line = String::new();

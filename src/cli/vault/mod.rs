@@ -2,6 +2,7 @@
 
 mod export;
 mod init;
+mod quiet;
 mod rekey;
 mod set;
 mod show;

@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use secrecy::zeroize::Zeroizing;
-use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cli::vault::quiet::Quiet;
 use crate::cli::vault::trial::{self, After};
 use crate::cli::vault::{Failed, Here, SECRET_ARGUMENT, name, warn_of_unnamed};
 use crate::cli::{UNAVAILABLE, in_shell};
@@ -68,11 +68,12 @@ impl SetArgs {
 
 pub(super) fn set(here: &Here, args: SetArgs) -> Result<(), Failed> {
     let name = name_alone(&args.name, &args.value)?;
+    let terminal = quiet(args.stdin)?;
     // What would fail is said before anybody is asked for anything.
     let before = here.open()?.find(&name).ok().and_then(|listed| listed.kind);
     let configured = here.kinds.get(name.as_str()).copied();
     let kind = args.kind.map(Word::kind).or(before).or(configured).unwrap_or(Kind::Organization);
-    let token = ask(&name, args.stdin)?;
+    let token = ask(&name, args.stdin, terminal)?;
     warn_of_form(&token, kind);
 
     let mut edit = Edit::begin(&here.files)?;
@@ -104,10 +105,11 @@ pub(super) fn set(here: &Here, args: SetArgs) -> Result<(), Failed> {
 
 pub(super) fn rotate(here: &Here, args: RotateArgs) -> Result<(), Failed> {
     let name = name_alone(&args.name, &args.value)?;
+    let terminal = quiet(args.stdin)?;
     let before = here.open()?.find(&name)?;
     let configured = here.kinds.get(name.as_str()).copied();
     let kind = before.kind.or(configured).unwrap_or(Kind::Organization);
-    let token = ask(&name, args.stdin)?;
+    let token = ask(&name, args.stdin, terminal)?;
     warn_of_form(&token, kind);
     if here.open()?.holds(&name, &token) {
         return Err(Failed::refused(format!(
@@ -147,44 +149,43 @@ fn name_alone(given: &str, value: &[OsString]) -> Result<SecretName, Failed> {
 }
 
 /// Reads the value: from a pipe, or from somebody who types what is not shown.
-fn ask(name: &SecretName, from_stdin: bool) -> Result<Token, Failed> {
-    let unreadable = |error| Failed {
-        code: UNAVAILABLE,
-        why: format!("the value cannot be read: {error}; nothing was changed"),
-    };
-    let value = match (from_stdin, stdin().is_terminal()) {
-        (true, false) => piped().map_err(unreadable)?,
-        (true, true) => {
-            let why = "standard input is a terminal, which would show the value; leave --stdin out";
-            return Err(Failed::usage(why));
-        }
-        (false, false) => {
-            let why = "there is no terminal to ask on; say --stdin and pipe the value in";
-            return Err(Failed::usage(why));
-        }
-        (false, true) => match typed(name) {
+fn ask(name: &SecretName, from_stdin: bool, terminal: Option<Quiet>) -> Result<Token, Failed> {
+    let value = match (terminal, from_stdin) {
+        (Some(terminal), _) => match terminal.ask(&format!("Value of `{name}` (not shown): ")) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {
                 return Err(Failed { code: INTERRUPTED, why: "nothing was changed".into() });
             }
             // Ctrl-D: nothing.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Zeroizing::default(),
-            typed => typed.map_err(unreadable)?,
+            typed => Zeroizing::new(typed.map_err(unreadable)?.into_bytes()),
         },
+        (None, true) if stdin().is_terminal() => {
+            let why = "standard input is a terminal, which would show the value; leave --stdin out";
+            return Err(Failed::usage(why));
+        }
+        (None, true) => piped().map_err(unreadable)?,
+        (None, false) => {
+            let why = "there is no terminal to ask on; say --stdin and pipe the value in";
+            return Err(Failed::usage(why));
+        }
     };
     Token::parse(&value).map_err(|error| {
         Failed::refused(format!("what was read is no token: {error}; nothing was changed"))
     })
 }
 
-/// Asks on the terminal, without showing what is typed.
-fn typed(name: &SecretName) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    // At Ctrl-C, rpassword raises the signal first and mends the terminal then. Were the signal not
-    // caught, we would be gone in between, and the shell would show nothing that is typed.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let _entered = runtime.enter();
-    let _caught = signal(SignalKind::interrupt())?;
-    let typed = rpassword::prompt_password(format!("Value of `{name}` (not shown): "))?;
-    Ok(Zeroizing::new(typed.into_bytes()))
+/// Has the terminal show nothing, where the value is typed: before it is asked for, since whoever has it
+/// at hand pastes it at once.
+fn quiet(from_stdin: bool) -> Result<Option<Quiet>, Failed> {
+    match !from_stdin && stdin().is_terminal() {
+        true => Quiet::begin().map(Some).map_err(unreadable),
+        false => Ok(None),
+    }
+}
+
+fn unreadable(error: std::io::Error) -> Failed {
+    let why = format!("the value cannot be read: {error}; nothing was changed");
+    Failed { code: UNAVAILABLE, why }
 }
 
 fn piped() -> std::io::Result<Zeroizing<Vec<u8>>> {

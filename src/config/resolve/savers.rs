@@ -23,7 +23,7 @@ pub(super) fn resolve(said: &Route, notes: &mut Notes) -> Option<Savers> {
             notes
                 .warnings
                 .at(&at.span, "`min_interval` is longer than many clients wait for an answer")
-                .help("10s or less; httpx gives up after 5 s unless it is told otherwise");
+                .help("say 10s or less; httpx gives up after 5 s unless it is told otherwise");
         }
         Some(interval)
     });
@@ -33,7 +33,7 @@ pub(super) fn resolve(said: &Route, notes: &mut Notes) -> Option<Savers> {
         notes
             .warnings
             .at(&wait.span, "`max_wait` is shorter than `min_interval`")
-            .help("whoever asks about a job twice in a row is then refused, and does not wait");
+            .help("whoever asks about a job twice in a row is refused then; make it longer, or leave it out");
     }
     Some(Savers { page_size: flip(page_size)?, min_interval: flip(min_interval)? })
 }
@@ -61,10 +61,11 @@ fn page_size(said: &At<u32>, notes: &mut Notes) -> Option<NonZeroU32> {
             .help("leave it out, and lists are asked for as they come");
     }
     if said.value > most {
-        notes.problems.at(
-            &said.span,
-            format!("`page_size` must be at most {most}, as many records as Omni gives at a time"),
-        );
+        let message = format!("`page_size` must be at most {most}");
+        notes
+            .problems
+            .at(&said.span, message)
+            .help(format!("say {most}: Omni gives no more records at a time"));
         return None;
     }
     size
@@ -97,7 +98,7 @@ pub(super) fn check(routes: &[Matched<'_>], router: &Router, notes: &mut Notes) 
                     let message = format!(
                         "`page_size` must be at most {most}: no list of the route `{name}` takes more"
                     );
-                    notes.problems.at(&said.span, message);
+                    notes.problems.at(&said.span, message).help(format!("say {most} or less"));
                 }
                 Some(_) => {}
             }

@@ -77,7 +77,7 @@ pub enum BadCall {
     )]
     Url(String),
     /// A field.
-    #[error("header {0} is no `Name: value`")]
+    #[error("header {0} is no `Name: value`; write it like -H 'Accept: text/html'")]
     Header(usize),
     /// Nobody has this name.
     #[error("there is no caller `{name}`; there are: {known}")]

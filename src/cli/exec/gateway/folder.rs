@@ -51,7 +51,10 @@ impl Folder {
             ))
         };
         let made = DirBuilder::new().recursive(true).mode(0o700).create(state);
-        made.map_err(|error| unwritable(&error))?;
+        made.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => unwritable(&"it is not a folder"),
+            _ => unwritable(&error),
+        })?;
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
