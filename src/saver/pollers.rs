@@ -71,8 +71,8 @@ type Jobs<A> = Mutex<HashMap<Subject, Job<A>>>;
 
 #[derive(Debug)]
 struct Job<A> {
-    /// When the last question was sent.
-    last: Option<Instant>,
+    /// The last question that was sent.
+    last: Option<Last>,
     /// From when on it need not be remembered.
     needless: Instant,
     /// Who is on the way, the last of them where there are several.
@@ -83,6 +83,12 @@ struct Job<A> {
     events: u64,
     /// Those who wait look again.
     moved: Arc<Notify>,
+}
+
+#[derive(Clone, Debug)]
+struct Last {
+    at: Instant,
+    by: CallerId,
 }
 
 #[derive(Debug)]
@@ -110,10 +116,11 @@ struct Held<A> {
     jobs: Arc<Jobs<A>>,
     subject: Subject,
     likeness: Likeness,
+    caller: CallerId,
     interval: Duration,
     number: u64,
-    /// When it was sent, and when the one before it.
-    sent: Option<(u64, Option<Instant>)>,
+    /// When it was sent, and the one before it.
+    sent: Option<(u64, Option<Last>)>,
 }
 
 /// A call that waits. Dropping it takes it out.
@@ -157,16 +164,16 @@ impl<A: Clone> Pollers<A> {
     ///
     /// The first question about a job goes at once. While another is in the queue with the same one,
     /// a call waits for it; behind another caller, or one that is less urgent, no longer than an
-    /// interval. Ends at `until`, or an interval later where its question is under way by then.
+    /// interval: nor behind what other callers sent, be it ever so often. Ends at `until`, or an interval later where its question is under way by then.
     ///
     /// Cancel-safe: dropping the future takes the call out.
     ///
     /// # Errors
     /// [`TooSoon`], at once where it is sure.
     pub async fn turn(&self, ask: &Ask<'_>) -> Result<Turn<A>, TooSoon> {
-        let mut seat = None;
+        let (mut seat, came) = (None, Instant::now());
         loop {
-            let (at, hope, moved) = match self.look(ask, &mut seat) {
+            let (at, hope, moved) = match self.look(ask, came, &mut seat) {
                 Look::Turn(turn) => return Ok(turn),
                 Look::Wait { at, hope, moved } => (at, hope, moved),
             };
@@ -187,7 +194,7 @@ impl<A: Clone> Pollers<A> {
         }
     }
 
-    fn look<'a>(&'a self, ask: &Ask<'a>, seat: &mut Option<Seat<'a, A>>) -> Look<A> {
+    fn look<'a>(&'a self, ask: &Ask<'a>, came: Instant, seat: &mut Option<Seat<'a, A>>) -> Look<A> {
         let now = Instant::now();
         let mut jobs = lock(&self.jobs);
         if let Some(told) = seat.as_mut().and_then(|seat| seat.told.try_recv().ok()) {
@@ -198,7 +205,7 @@ impl<A: Clone> Pollers<A> {
         };
         job.needless = job.needless.max(now + ask.interval);
         let number = seat.as_ref().map(|seat| seat.number);
-        let Some((at, hope)) = job.before(ask, number, now) else {
+        let Some((at, hope)) = job.before(ask, (came, number), now) else {
             return Look::Turn(Turn::Goes(self.lead(job, ask, number, now)));
         };
         if seat.is_none() {
@@ -226,7 +233,8 @@ impl<A: Clone> Pollers<A> {
             }
             if jobs.len() >= self.most {
                 let idle = jobs.iter().filter(|(_, job)| !job.is_busy());
-                let oldest = idle.min_by_key(|(_, job)| job.last)?.0.clone();
+                let oldest =
+                    idle.min_by_key(|(_, job)| job.last.as_ref().map(|last| last.at))?.0.clone();
                 jobs.remove(&oldest);
             }
         }
@@ -259,6 +267,7 @@ impl<A: Clone> Pollers<A> {
             jobs: self.jobs.clone(),
             subject: ask.subject.clone(),
             likeness: ask.likeness.clone(),
+            caller: ask.caller.clone(),
             interval: ask.interval,
             number,
             sent: None,
@@ -280,10 +289,14 @@ impl<A> Job<A> {
     fn before(
         &self,
         ask: &Ask<'_>,
-        seat: Option<u64>,
+        (came, seat): (Instant, Option<u64>),
         now: Instant,
     ) -> Option<(Option<Instant>, Hope)> {
-        let free = self.last.map(|last| last + ask.interval).filter(|free| now < *free);
+        let free = self.last.as_ref().map(|last| last.at + ask.interval);
+        // What another caller sends, in other words each time, must not hold this one for ever.
+        let theirs = self.last.as_ref().is_some_and(|last| last.by != *ask.caller);
+        let own = free.map(|free| if theirs { free.min(came + ask.interval) } else { free });
+        let (free, own) = (free.filter(|at| now < *at), own.filter(|at| now < *at));
         match &self.lead {
             Some(lead) if !lead.sent => {
                 // A place in the queue that is worse than this call's own must not hold it for long.
@@ -297,10 +310,12 @@ impl<A> Job<A> {
             Some(lead) => {
                 let came_before = seat.is_some_and(|seat| seat < lead.number);
                 let aboard = came_before && lead.likeness == *ask.likeness;
-                let hope = if aboard { Hope::Aboard } else { Hope::None };
-                free.map(|free| (Some(free), hope))
+                match aboard {
+                    true => free.map(|free| (Some(free), Hope::Aboard)),
+                    false => own.map(|own| (Some(own), Hope::None)),
+                }
             }
-            None => free.map(|free| (Some(free), Hope::None)),
+            None => own.map(|own| (Some(own), Hope::None)),
         }
     }
 }
@@ -309,10 +324,10 @@ impl<A> Slot<A> {
     /// The question is sent now. Who comes from now on is not told its answer.
     pub fn sent(&mut self) {
         self.change(|job, held, now| {
-            let before = held.sent.take().map_or(job.last, |(_, before)| before);
+            let before = held.sent.take().map_or_else(|| job.last.clone(), |(_, before)| before);
             let number = job.next();
             held.sent = Some((number, before));
-            job.last = Some(now);
+            job.last = Some(Last { at: now, by: held.caller.clone() });
             job.needless = job.needless.max(now + held.interval);
             if let Some(lead) = job.lead.as_mut().filter(|lead| lead.number == held.number) {
                 lead.number = number;

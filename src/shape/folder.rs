@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 /// The lock, and the sign that this folder has held a ledger before.
@@ -63,6 +63,7 @@ pub(crate) fn take_lock(folder: &Path) -> Result<Locked, StateError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     let path = folder.join(LOCK);
     let used_before = path.exists();
+    let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
     let open = || {
         OpenOptions::new()
             .read(true)
@@ -70,6 +71,8 @@ pub(crate) fn take_lock(folder: &Path) -> Result<Locked, StateError> {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            // The pid is written over whatever it is.
+            .custom_flags(no_follow)
             .open(path)
     };
     let mut file = match made.and_then(|()| open()) {
@@ -94,4 +97,20 @@ pub(crate) fn take_lock(folder: &Path) -> Result<Locked, StateError> {
     let _ = file.rewind();
     let _ = writeln!(file, "{}", std::process::id());
     Ok(Locked::Yes { file, used_before })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_locks_place_leads_nowhere() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let precious = elsewhere.path().join("precious");
+        std::fs::write(&precious, "precious").unwrap();
+        std::os::unix::fs::symlink(&precious, folder.path().join(LOCK)).unwrap();
+        let locked = take_lock(folder.path()).unwrap();
+        assert!(matches!(locked, Locked::Unwritable { .. }));
+        assert_eq!(std::fs::read_to_string(precious).unwrap(), "precious");
+    }
 }

@@ -96,6 +96,33 @@ async fn what_was_ignored_before_us_is_ignored_in_the_program() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
+async fn a_group_and_a_session_from_outside_of_our_pid_namespace_do_no_harm() {
+    let fork = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
+    // Containers often may not make one.
+    let may = std::process::Command::new("unshare").args(fork).arg("true").output();
+    if !may.is_ok_and(|done| done.status.success()) {
+        return;
+    }
+    let gateway = StandIn::start().await;
+    let via = format!("http://{}", gateway.address);
+    let mut arguments = fork.to_vec();
+    arguments.extend([
+        PROGRAM,
+        "exec",
+        "--via",
+        &via,
+        "--",
+        "sh",
+        "-c",
+        "cut -d' ' -f5,6 /proc/self/stat",
+    ]);
+    let ended = Start::by("unshare", &arguments).run().await;
+    assert_eq!(ended.code(), Some(0), "{}", ended.err);
+    assert_eq!(ended.out, "0 0\n");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
 async fn limits_mask_group_and_folder_are_as_without_us() {
     let gateway = StandIn::start().await;
     let via = format!("http://{}", gateway.address);

@@ -131,6 +131,25 @@ async fn after_a_gateway_that_was_killed_the_next_exec_begins_anew_and_the_limit
 }
 
 #[tokio::test]
+async fn who_lost_its_gateway_does_not_go_on_through_the_next_one_with_another_config() {
+    let stage = Stage::build().await;
+    let first = stage.exec(&format!("{}; {}", wait("one", "go"), calls(1)));
+    stage.there("one").await;
+    let gateway = stage.holder();
+    kill(gateway, Signal::KILL);
+    until(async || is_gone(gateway).then_some(())).await;
+    let other = stage.another("other.toml", &stage.text().replace("\"all\"", "\"every\""));
+    let second = stage.exec_with(&other, &wait("two", "end"));
+    stage.there("two").await;
+    stage.go("go");
+    let Ended { out, said, .. } = first.ends().await;
+    assert_eq!(out, ["502"], "{said}");
+    assert_eq!(stage.omni.arrived(), 0);
+    stage.go("end");
+    second.ends_well(0).await;
+}
+
+#[tokio::test]
 async fn another_config_waits_and_says_so() {
     let stage = Stage::build().await;
     let first = stage.exec(&format!("{}; {}", wait("one", "go"), calls(60)));

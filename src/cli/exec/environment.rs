@@ -111,29 +111,45 @@ fn holds_key(value: &[u8]) -> bool {
     })
 }
 
-/// The variables that a config reads secrets from.
+/// What of our environment is a secret of the config's.
 fn named(config: &Config) -> BTreeSet<OsString> {
-    let sources = config.credentials.iter().map(|credential| &credential.source);
     let password = config.shared.as_ref().and_then(|shared| shared.password.as_ref());
-    sources.chain(password).filter_map(variable).map(OsString::from).collect()
+    let password = password.into_iter().flat_map(variables);
+    secrets_of(config).chain(password).map(OsString::from).collect()
 }
 
-fn variable(source: &Source) -> Option<&str> {
+/// The variables that a config reads its keys from, or by which it comes to them; in its order.
+pub(super) fn secrets_of(config: &Config) -> impl Iterator<Item = &str> {
+    config.credentials.iter().flat_map(|credential| variables(&credential.source))
+}
+
+fn variables(source: &Source) -> Vec<&str> {
     match source {
-        Source::Env { name } => Some(name),
+        Source::Env { name } => vec![name],
         Source::Hashicorp { vault, .. } => match &vault.login {
-            Login::Token(Held::Env(name)) => Some(name),
-            Login::AppRole { secret_id: Held::Env(name), .. } => Some(name),
+            Login::Token(Held::Env(name)) => vec![name],
+            Login::AppRole { secret_id: Held::Env(name), .. } => vec![name],
             Login::Token(Held::File(_))
             | Login::AppRole { secret_id: Held::File(_), .. }
-            | Login::Kubernetes { .. } => None,
+            | Login::Kubernetes { .. } => Vec::new(),
         },
-        Source::Dir { .. }
-        | Source::File { .. }
-        | Source::Age { .. }
-        | Source::Exec { .. }
-        | Source::Given { .. } => None,
+        // What its program opens the store with opens it for whoever has it.
+        Source::Exec { command, .. } => {
+            let names = command.env.iter().map(String::as_str);
+            names.filter(|name| sounds_secret(name)).collect()
+        }
+        Source::Dir { .. } | Source::File { .. } | Source::Age { .. } | Source::Given { .. } => {
+            Vec::new()
+        }
     }
+}
+
+/// Whether a variable that a secret's program is given is presumably a secret, and no path or setting.
+fn sounds_secret(name: &str) -> bool {
+    const WORDS: [&str; 6] = ["TOKEN", "SECRET", "PASSWORD", "PASSPHRASE", "KEY", "PAT"];
+    let name = name.to_ascii_uppercase();
+    let is_session = name == "BW_SESSION" || name.starts_with("OP_SESSION_");
+    is_session || name.split('_').any(|word| WORDS.contains(&word))
 }
 
 #[cfg(test)]
@@ -218,6 +234,33 @@ mod tests {
         let environment = of(&[("CORP_BI_SECRET", "older form"), ("CORP", "x")], Some(&config));
         let removed: Vec<_> = environment.removed.iter().collect();
         assert_eq!(removed, ["CORP_BI_SECRET"]);
+    }
+
+    #[test]
+    fn what_opens_the_store_of_the_keys_is_not_handed_on_and_other_settings_are() {
+        let text = r#"
+            [upstream]
+            base_url = "https://acme.omniapp.co"
+            [vault]
+            backend = "exec"
+            command = ["/usr/bin/env", "{name}"]
+            env = ["OP_SERVICE_ACCOUNT_TOKEN", "OP_SESSION_acme", "XDG_SESSION_ID", "OP_CONFIG_DIR"]
+            allow_exec = ["/usr/bin/env"]
+            [credentials.org]
+            kind = "organization"
+            secret = "org"
+            [[routes]]
+            name = "all"
+            path = "/{*rest}"
+            credential = "org"
+        "#;
+        let config = config::parse(text, Path::new("/x/omnigate.toml"));
+        let config = config.unwrap_or_else(|report| panic!("{report}"));
+        let names =
+            ["OP_SERVICE_ACCOUNT_TOKEN", "OP_SESSION_acme", "XDG_SESSION_ID", "OP_CONFIG_DIR"];
+        let environment = of(&names.map(|name| (name, "x")), Some(&config));
+        let removed: Vec<_> = environment.removed.iter().collect();
+        assert_eq!(removed, ["OP_SERVICE_ACCOUNT_TOKEN", "OP_SESSION_acme"]);
     }
 
     #[test]

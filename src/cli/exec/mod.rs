@@ -16,6 +16,7 @@ mod report;
 mod road;
 mod run;
 mod signals;
+mod standing;
 mod tally;
 mod via;
 mod words;

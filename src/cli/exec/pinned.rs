@@ -11,8 +11,9 @@ use std::io::{IsTerminal, Write, stderr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
-use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp, tcgetwinsize};
+
+use crate::cli::exec::standing::Standing;
 
 /// Smaller than this there is no row to spare.
 const LEAST_ROWS: u16 = 5;
@@ -127,7 +128,10 @@ fn is_ours() -> bool {
     let lines =
         tcgetattr(stderr()).is_ok_and(|modes| modes.local_modes.contains(LocalModes::ICANON));
     // Where it is not the terminal that controls us, it has no background.
-    lines && tcgetpgrp(stderr()).map_or(true, |foreground| foreground == getpgrp())
+    lines
+        && tcgetpgrp(stderr()).map_or(true, |foreground| {
+            Standing::ours().is_some_and(|ours| ours.group == foreground.as_raw_nonzero().get())
+        })
 }
 
 impl Size {

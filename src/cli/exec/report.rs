@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +27,11 @@ pub(super) struct Report {
 pub(super) enum NoReport {
     #[error("--report {}: {why}; name a file in a folder that you may write to", .path.display())]
     Folder { path: PathBuf, why: io::Error },
+    #[error(
+        "--report {}: this link belongs to the user {owner}, and is not followed in a folder that others may \
+         write to; name another file", .path.display()
+    )]
+    Link { path: PathBuf, owner: u32 },
     #[error("--report {}: this is no regular file, and would be replaced; name another", .path.display())]
     NoFile { path: PathBuf },
 }
@@ -34,6 +40,7 @@ impl Report {
     /// Finds out whether a report can be written there. What is there stays until it is.
     pub(super) fn prepare(path: &Path) -> Result<Self, NoReport> {
         let folder_fails = |why| NoReport::Folder { path: path.to_owned(), why };
+        foreign_link(path)?;
         // A link is followed, so that its file is replaced and not the link itself.
         let path = match fs::canonicalize(path) {
             Ok(there) if there.is_file() => there,
@@ -68,6 +75,21 @@ impl Report {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Whether the path is a link that another user has put there, as the kernel judges those that programs
+/// open (proc(5), `protected_symlinks`): we rename, and it would not notice.
+fn foreign_link(path: &Path) -> Result<(), NoReport> {
+    let Ok(link) = fs::symlink_metadata(path) else { return Ok(()) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let Ok(folder) = fs::metadata(folder.unwrap_or(Path::new("."))) else { return Ok(()) };
+    let shared = folder.mode() & 0o022 != 0;
+    let us = rustix::process::geteuid().as_raw();
+    let known = [us, folder.uid()].contains(&link.uid());
+    match link.is_symlink() && shared && !known {
+        true => Err(NoReport::Link { path: path.to_owned(), owner: link.uid() }),
+        false => Ok(()),
     }
 }
 
@@ -163,6 +185,24 @@ mod tests {
         assert!(matches!(Report::prepare(Path::new("/dev/null")), Err(NoReport::NoFile { .. })));
         assert!(at("report.json").is_ok());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "the trial is left over");
+    }
+
+    #[test]
+    fn a_link_that_another_user_put_into_a_shared_folder_is_not_followed() {
+        use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "precious").unwrap();
+        symlink(&file, &link).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(Report::prepare(&link).is_ok(), "our own");
+        // Only root can make one of another user's.
+        if lchown(&link, Some(4711), Some(4711)).is_err() {
+            return;
+        }
+        assert!(matches!(Report::prepare(&link), Err(NoReport::Link { owner: 4711, .. })));
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(Report::prepare(&link).is_ok(), "nobody else could have put it there");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::base::Body;
+use crate::cli::exec::gateway::Keeper;
 use crate::net::Dial;
 
 /// How long an idle connection is kept. Well below the gateway's `idle_timeout`, so that it does not
@@ -29,6 +30,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Road {
     dial: Dial,
+    /// Who must be there, each time.
+    keeper: Keeper,
     /// What calls name as their `Host`, where it is not what the program said.
     pub(super) host: Option<Authority>,
     idle: Mutex<Vec<Idle>>,
@@ -65,8 +68,8 @@ impl Drop for Line {
 }
 
 impl Road {
-    pub(super) fn new(dial: Dial, host: Option<Authority>) -> Arc<Self> {
-        Arc::new(Self { dial, host, idle: Mutex::default() })
+    pub(super) fn new(dial: Dial, keeper: Keeper, host: Option<Authority>) -> Arc<Self> {
+        Arc::new(Self { dial, keeper, host, idle: Mutex::default() })
     }
 
     /// Sends a call, and waits for the head of its answer for as long as that takes. It is sent once: again
@@ -111,6 +114,7 @@ impl Road {
 
     async fn open(&self) -> Result<Line, Lost> {
         let stream = self.dial.connect().await?;
+        self.keeper.check(&stream)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // How it ends is told to whoever waits for an answer on it.
         let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();

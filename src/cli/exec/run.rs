@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::exec::child::{Ending, Program};
 use crate::cli::exec::environment::Environment;
-use crate::cli::exec::gateway::{self, Way};
+use crate::cli::exec::gateway::{self, Keeper, Way};
 use crate::cli::exec::line::{FRAME, Line};
 use crate::cli::exec::relay::{Relay, Sayings};
 use crate::cli::exec::report::Report;
@@ -77,7 +77,7 @@ async fn find(args: &ExecArgs) -> Result<Behind, Said> {
             via.authority
         ));
     }
-    let road = Road::new(via.dial, Some(via.authority.clone()));
+    let road = Road::new(via.dial, Keeper::Anybody, Some(via.authority.clone()));
     let asked = via::ask(&road, &via.authority, token.as_ref()).await;
     asked.map_err(|error| fail(&error, UNAVAILABLE))?;
     Ok(Behind { road, way: None, config: None, token })
@@ -97,7 +97,7 @@ async fn find_ours(args: &ExecArgs) -> Result<Behind, Said> {
     if let Some(note) = way.note.as_ref().filter(|_| !args.quiet) {
         say(note);
     }
-    let road = Road::new(way.dial.clone(), way.host.clone());
+    let road = Road::new(way.dial.clone(), way.keeper, way.host.clone());
     Ok(Behind { road, way: Some(way), config: Some(config), token: None })
 }
 

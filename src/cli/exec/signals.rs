@@ -2,13 +2,14 @@
 
 use std::io;
 
-use rustix::process::{Pid, getpgid, getpgrp, getppid, getsid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::exfiltrator::origin::Origin;
 use signal_hook::low_level::siginfo::Cause;
 use tokio::sync::mpsc;
+
+use crate::cli::exec::standing::Standing;
 
 /// Signals that people and programs send to end a program, or to tell it something.
 const OURS: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
@@ -89,20 +90,13 @@ fn ignored() -> u64 {
 /// Whether Ctrl-Z stops our process group at all: somebody outside of it, in the same session, must be there
 /// to continue it (POSIX: it is not orphaned).
 fn stops() -> bool {
-    let group = getpgrp();
-    let Ok(session) = getsid(None) else { return false };
-    let mut next = getppid();
-    while let Some(ancestor) = next.filter(|pid| getsid(Some(*pid)) == Ok(session)) {
-        if getpgid(Some(ancestor)).is_ok_and(|of| of != group) {
+    let Some(us) = Standing::ours() else { return false };
+    let mut next = us.parent;
+    while let Some(one) = Standing::of(next).filter(|one| one.session == us.session) {
+        if one.group != us.group {
             return true;
         }
-        next = parent(ancestor);
+        next = one.parent;
     }
     false
-}
-
-fn parent(pid: Pid) -> Option<Pid> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    Pid::from_raw(parent.trim().parse().ok()?)
 }

@@ -22,6 +22,8 @@ const QUESTION: &str = "/.well-known/oauth-protected-resource";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// More than any problem has.
 const MOST_BYTES: usize = 64 * 1024;
+/// As much of its words is shown.
+const MOST_SHOWN: usize = 500;
 /// Where Omni itself lives.
 const OMNI: [&str; 6] = [
     "omniapp.co",
@@ -173,7 +175,11 @@ pub(super) async fn ask(
 fn judge(at: &Authority, status: StatusCode, body: &[u8]) -> Result<(), NoGateway> {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     let kind = problem["type"].as_str().and_then(|kind| kind.strip_prefix("urn:omnigate:problem:"));
-    let detail = || problem["detail"].as_str().unwrap_or_default().to_owned();
+    // It may be anybody's, and is shown on a terminal.
+    let detail = || {
+        let said = problem["detail"].as_str().unwrap_or_default();
+        said.chars().filter(|c| !c.is_control()).take(MOST_SHOWN).collect::<String>()
+    };
     match kind {
         Some("no-route") => Ok(()),
         Some("caller-unknown" | "caller-denied") => {
@@ -224,6 +230,14 @@ mod tests {
             assert!(matches!(Via::parse(omni), Err(BadVia::Omni { .. })), "{omni}");
         }
         assert!(Via::parse("http://notomniapp.co").is_ok());
+    }
+
+    #[test]
+    fn what_is_shown_of_a_gateways_words_moves_no_cursor() {
+        let body = br#"{"type":"urn:omnigate:problem:draining","detail":"a\u001b[2J\u009b\nb"}"#;
+        let error = judge(&Authority::from_static("x:1"), StatusCode::OK, body).unwrap_err();
+        let NoGateway::NotNow { detail, .. } = error else { panic!("{error}") };
+        assert_eq!(detail, "a[2Jb");
     }
 
     #[test]

@@ -217,6 +217,29 @@ async fn nobody_is_held_for_long_by_the_worse_place_of_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_who_asks_in_many_ways_holds_another_for_one_interval_and_not_for_good() {
+    let pollers = Answers::default();
+    let greedy = |accept| Who { caller: "mal", accept, ..who() };
+    greedy("a/0").goes(&pollers).await.sent();
+    let mut floods = Vec::new();
+    for accept in ["a/1", "a/2", "a/3", "a/4", "a/5", "a/6"] {
+        let (pollers, call) = (pollers.clone(), greedy(accept));
+        floods.push(tokio::spawn(async move {
+            let mut slot = call.goes(&pollers).await;
+            slot.sent();
+            slot.landed(&9);
+        }));
+    }
+    settle().await;
+    // A moment later, so that each of the others is first whenever the job is free.
+    sleep(SECOND).await;
+    let (turn, took) = who().comes(&pollers).await.await.unwrap();
+    assert!(matches!(turn, Ok(Turn::Goes(_))), "{turn:?}");
+    assert_eq!(took, INTERVAL);
+    floods.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_the_limit_refused_waits_again_and_so_do_those_behind_it() {
     let pollers = Answers::default();
     let mut slot = who().goes(&pollers).await;

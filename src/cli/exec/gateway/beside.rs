@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 use super::gone::gone;
+use super::keeper::Keeper;
 use super::listeners;
 use super::words::Line;
 use super::{Unfound, Way};
@@ -28,7 +29,7 @@ const SAY: Duration = Duration::from_secs(1);
 /// Somebody who has the state folder, and since when we know.
 #[derive(Debug, Default)]
 pub(super) struct Holder {
-    known: Option<(u32, Instant)>,
+    known: Option<(Option<u32>, Instant)>,
     told: bool,
 }
 
@@ -42,15 +43,19 @@ impl Holder {
         config: &Config,
         pid: Option<u32>,
     ) -> Result<Option<Way>, Unfound> {
-        let Some(pid) = pid else {
-            // It has not written down who it is.
-            tokio::time::sleep(LOOK).await;
-            return Ok(None);
-        };
         let now = Instant::now();
         let since = match self.known {
             Some((known, since)) if known == pid => since,
             Some(_) | None => self.known.insert((pid, now)).1,
+        };
+        self.tell(config, pid, since);
+        if since.elapsed() >= PATIENCE {
+            return Err(held_for_long(config, pid));
+        }
+        let Some(pid) = pid else {
+            // It has not written down who it is.
+            tokio::time::sleep(LOOK).await;
+            return Ok(None);
         };
         let mut ended = std::pin::pin!(gone(pid));
         while now.elapsed() < TRY {
@@ -59,12 +64,7 @@ impl Holder {
             {
                 return Ok(Some(way));
             }
-            if since.elapsed() >= SAY && !std::mem::replace(&mut self.told, true) {
-                eprintln!(
-                    "omnigate: another omnigate (pid {pid}) uses {}; waiting for it to end. Ctrl-C gives up",
-                    config.state_dir.display()
-                );
-            }
+            self.tell(config, Some(pid), since);
             tokio::select! {
                 () = &mut ended => {
                     // Where it cannot be seen from here, it is there all the same.
@@ -74,16 +74,32 @@ impl Holder {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
-        if since.elapsed() < PATIENCE {
-            return Ok(None);
-        }
-        Err(Unfound::unavailable(format!(
-            "another omnigate (pid {pid}) has used {} for {} s; end it, or go through it with --via URL if it is \
-             a gateway",
-            config.state_dir.display(),
-            PATIENCE.as_secs()
-        )))
+        Ok(None)
     }
+
+    /// Says once for whom we wait.
+    fn tell(&mut self, config: &Config, pid: Option<u32>, since: Instant) {
+        if since.elapsed() >= SAY && !std::mem::replace(&mut self.told, true) {
+            eprintln!(
+                "omnigate: another omnigate{} uses {}; waiting for it to end. Ctrl-C gives up",
+                shown(pid),
+                config.state_dir.display()
+            );
+        }
+    }
+}
+
+fn held_for_long(config: &Config, pid: Option<u32>) -> Unfound {
+    Unfound::unavailable(format!(
+        "another omnigate{} has used {} for {} s; end it, or go through it with --via URL if it is a gateway",
+        shown(pid),
+        config.state_dir.display(),
+        PATIENCE.as_secs()
+    ))
+}
+
+fn shown(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
 /// The way through a gateway that runs; nothing where it is about to end.
@@ -116,7 +132,8 @@ async fn through(config: &Config, sign: &Sign) -> Result<Option<Way>, Unfound> {
             if peer.is_some_and(|peer| peer != pid) {
                 return Err(stranger(&door.at, &"it is another process's"));
             }
-            Ok(Some(Way::beside(Dial::unix(path), None, note)))
+            // One that was started anew by then will do.
+            Ok(Some(Way::beside(Dial::unix(path), Keeper::Process(None), None, note)))
         }
         None => {
             let Ok(address) = door.at.parse::<SocketAddr>() else { return Ok(None) };
@@ -128,7 +145,8 @@ async fn through(config: &Config, sign: &Sign) -> Result<Option<Way>, Unfound> {
             // Any loopback name is one of the gateway's, and redirects then lead back to us.
             let named = (!near.ip().is_loopback()).then(|| near.to_string().parse::<Authority>());
             let host = named.and_then(Result::ok);
-            Ok(Some(Way::beside(Dial::tcp(&near.ip().to_string(), near.port()), host, note)))
+            let dial = Dial::tcp(&near.ip().to_string(), near.port());
+            Ok(Some(Way::beside(dial, Keeper::Port(address), host, note)))
         }
     }
 }

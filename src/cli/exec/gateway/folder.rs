@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,11 @@ impl Folder {
             io::ErrorKind::AlreadyExists => unwritable(&"it is not a folder"),
             _ => unwritable(&error),
         })?;
+        let us = rustix::process::geteuid().as_raw();
+        let owner = state.metadata().map_err(|error| unwritable(&error))?.uid();
+        if owner != us && owner != 0 {
+            return Err(unwritable(&format!("it belongs to the user {owner}")));
+        }
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -73,7 +78,7 @@ impl Folder {
             Err(error) => return Err(unwritable(&io::Error::from(error))),
         };
         let found = fstat(&open).map_err(|error| unwritable(&io::Error::from(error)))?;
-        if found.st_uid != rustix::process::geteuid().as_raw() {
+        if found.st_uid != us {
             return Err(not_ours(&format!("belongs to the user {}", found.st_uid)));
         }
         if Mode::from_raw_mode(found.st_mode).intersects(Mode::RWXG | Mode::RWXO) {

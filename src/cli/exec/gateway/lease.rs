@@ -47,6 +47,11 @@ impl Lease {
         Self { line, gateway, _folder: folder.clone() }
     }
 
+    /// The gateway's process, where it is known.
+    pub(super) fn gateway(&self) -> Option<u32> {
+        self.gateway
+    }
+
     /// Asks the gateway of the folder for a lease, if there is one.
     ///
     /// # Errors

@@ -12,6 +12,7 @@
 //! | `lease.rs` | the side of `exec` |
 //! | `start.rs` | a gateway is started, and says why where it is not |
 //! | `beside.rs` | another process has the state folder: a gateway that runs, or somebody to wait for |
+//! | `keeper.rs` | who must be at the other end of each connection |
 //! | `listeners.rs`, `gone.rs` | what the kernel tells: whose a port is, and when a process has ended |
 //! | `keep.rs`, `leases.rs` | the gateway's own process |
 
@@ -19,6 +20,7 @@ mod beside;
 mod folder;
 mod gone;
 mod keep;
+mod keeper;
 mod lease;
 mod leases;
 mod listeners;
@@ -45,6 +47,7 @@ use start::Started;
 use words::Identity;
 
 pub(crate) use keep::{KeepArgs, keep};
+pub(super) use keeper::Keeper;
 
 /// For so long gateways may come and go without one that takes us.
 const RACES: Duration = Duration::from_secs(30);
@@ -58,6 +61,8 @@ const BREATH: Duration = Duration::from_millis(20);
 pub(super) struct Way {
     /// Where calls go.
     pub(super) dial: Dial,
+    /// Who must be there.
+    pub(super) keeper: Keeper,
     /// What they name as their `Host`, where it is not what the program said.
     pub(super) host: Option<Authority>,
     /// What to tell the user about it, in a line; nothing where it was started for this program alone.
@@ -68,12 +73,20 @@ pub(super) struct Way {
 
 impl Way {
     /// A gateway that runs whether it is needed or not.
-    pub(super) fn beside(dial: Dial, host: Option<Authority>, note: Option<String>) -> Self {
-        Self { dial, host, note, lease: None }
+    pub(super) fn beside(
+        dial: Dial,
+        keeper: Keeper,
+        host: Option<Authority>,
+        note: Option<String>,
+    ) -> Self {
+        Self { dial, keeper, host, note, lease: None }
     }
 
     fn with(lease: Lease, folder: &Folder, note: Option<String>) -> Self {
-        Self { dial: Dial::unix(&folder.at(CALLS)), host: None, note, lease: Some(lease) }
+        // Another gateway that came after it may have another config, and other keys.
+        let keeper = Keeper::Process(lease.gateway());
+        let dial = Dial::unix(&folder.at(CALLS));
+        Self { dial, keeper, host: None, note, lease: Some(lease) }
     }
 
     /// Needs it no longer. Where nobody else does, waits until it is gone and the state folder free, 3 s at most.

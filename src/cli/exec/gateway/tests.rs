@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
+use super::beside::Holder;
 use super::folder::{CALLS, CONTROL, Folder};
 use super::lease::{Asked, Lease};
 use super::leases::Leases;
@@ -157,6 +158,23 @@ fn two_texts_that_mean_the_same_places_are_one_config_wherever_they_lie() {
 }
 
 #[test]
+fn who_logs_in_to_the_vault_as_somebody_else_is_another() {
+    let home = tempfile::tempdir().unwrap();
+    let vault = "backend = \"hashicorp\"\naddress = \"https://vault.corp\"\n\
+                 auth = { method = \"token\", token_env = \"VAULT_TOKEN\" }";
+    let text = CONFIG.replace("backend = \"env\"", vault);
+    let path = home.path().join("omnigate.toml");
+    fs::write(&path, &text).unwrap();
+    let config = config::load(&path).unwrap_or_else(|report| panic!("{report}"));
+    let who = |token: &str| {
+        let variable = |name: &str| (name == "VAULT_TOKEN").then(|| token.into());
+        Identity::within(&config, &path, variable).unwrap()
+    };
+    assert_eq!(who("ada"), who("ada"));
+    assert_ne!(who("ada"), who("bob"));
+}
+
+#[test]
 fn a_config_with_everything_is_always_the_same_one() {
     let home = tempfile::tempdir().unwrap();
     let text = include_str!("../../../../config/reference.toml");
@@ -192,6 +210,21 @@ fn a_folder_that_others_could_fill_is_not_used() {
 }
 
 #[test]
+fn a_state_folder_of_another_user_is_not_used_however_open_it_is() {
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state");
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).unwrap();
+    // Only root can make one.
+    if std::os::unix::fs::chown(&state, Some(4711), None).is_err() {
+        return;
+    }
+    let said = Folder::open(&state).unwrap_err().to_string();
+    assert!(said.contains("belongs to the user 4711"), "{said}");
+    assert!(!state.join("exec").exists());
+}
+
+#[test]
 fn the_folder_that_was_looked_at_stays_the_one_that_is_used() {
     let home = tempfile::tempdir().unwrap();
     let folder = Folder::open(home.path()).unwrap();
@@ -199,6 +232,27 @@ fn the_folder_that_was_looked_at_stays_the_one_that_is_used() {
     fs::create_dir(home.path().join("exec")).unwrap();
     fs::write(folder.at(CALLS), "").unwrap();
     assert!(!home.path().join("exec").join(CALLS).exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_who_cannot_be_seen_from_here_is_not_waited_for_for_ever() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("omnigate.toml");
+    fs::write(&path, CONFIG).unwrap();
+    let config = config::load(&path).unwrap();
+    // It has not said who it is; or it is in another container, on the same folder.
+    for pid in [None, Some(i32::MAX.cast_unsigned())] {
+        let mut holder = Holder::default();
+        let waited = async {
+            loop {
+                if let Err(unfound) = holder.wait(&config, pid).await {
+                    return unfound.to_string();
+                }
+            }
+        };
+        let said = tokio::time::timeout(Duration::from_secs(1000), waited).await;
+        assert!(said.expect("it never ended").contains("for 150 s; end it"));
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What `exec` and its gateway say to each other: one JSON document a line.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
@@ -11,8 +12,8 @@ use std::os::unix::ffi::OsStringExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::cli::exec::environment::secrets_of;
 use crate::config::Config;
-use crate::credential::Source;
 
 /// No line is longer.
 const LONGEST: usize = 256 * 1024;
@@ -63,6 +64,15 @@ impl Identity {
     /// # Errors
     /// The file cannot be read any more.
     pub(super) fn of(config: &Config, path: &Path) -> io::Result<Self> {
+        Self::within(config, path, |name| std::env::var_os(name))
+    }
+
+    /// The same, with the variables that there are.
+    pub(super) fn within(
+        config: &Config,
+        path: &Path,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> io::Result<Self> {
         // What the settings are: the same text means other places in another folder or environment.
         // And the text: settings do not show what is confidential in them.
         let settings = format!("{:?}", Config { warnings: None, ..config.clone() });
@@ -72,8 +82,8 @@ impl Identity {
             digest.update(part);
         }
         // Who has another key in the same variable must not spend this one.
-        for variable in config.credentials.iter().filter_map(variable) {
-            let value = std::env::var_os(variable).map(|value| Zeroizing::new(value.into_vec()));
+        for name in secrets_of(config) {
+            let value = variable(name).map(|value| Zeroizing::new(value.into_vec()));
             digest.update(Sha256::digest(value.as_deref().map_or(&b""[..], |value| value)));
         }
         let config = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -83,18 +93,6 @@ impl Identity {
     /// Whether the two are of one version.
     pub(super) fn is_of_version(&self, other: &Self) -> bool {
         self.version == other.version
-    }
-}
-
-fn variable(credential: &crate::credential::CredentialSettings) -> Option<&str> {
-    match &credential.source {
-        Source::Env { name } => Some(name),
-        Source::Dir { .. }
-        | Source::File { .. }
-        | Source::Age { .. }
-        | Source::Exec { .. }
-        | Source::Hashicorp { .. }
-        | Source::Given { .. } => None,
     }
 }
 
