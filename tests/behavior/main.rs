@@ -46,6 +46,7 @@ mod shaping_posts;
 mod shaping_priority;
 mod shaping_storm;
 mod status;
+mod streams;
 mod traces;
 mod upstream;
 mod vault_trouble;
