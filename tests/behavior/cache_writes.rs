@@ -147,7 +147,7 @@ async fn after_any_write_no_read_shows_less_than_there_is() {
 async fn every_read_after(step: usize) {
     let reads = kept_reads();
     let (mut pairs, mut needed, mut left) = (0, 0, 0);
-    for (method, path) in writes().into_iter().step_by(step) {
+    for (method, path) in writes().step_by(step) {
         let house = keeping().build().await;
         let (mut caller, mut direct) = (house.caller().await, Direct::to(&house).await);
         for read in &reads {
