@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
-use crate::app::{Gateway, Rooms, Signals, StartError, Ways};
+use crate::admin::Rules;
+use crate::app::{Gateway, Rooms, StartError, Ways};
 use crate::base::{Body, Peer, Remote};
 use crate::config::Config;
 use crate::server::{Listen, bind};
@@ -31,41 +30,9 @@ impl Gateway {
         server.listeners = vec![Listen::Unix { path: socket, mode: 0o600 }.into()];
         server.drain_timeout = server.drain_timeout.min(DRAIN);
         let bound = bind(&server).inspect_err(|_| rooms.shaper.close())?;
-        let (admin, operators) = (Vec::new(), super::Rules::default());
+        let (admin, operators) = (Vec::new(), Rules::default());
         let only = Some(rustix::process::geteuid().as_raw());
         Ok(Self { rooms, server, bound, admin, operators, sign: None, only })
-    }
-
-    /// Serves until `over` is, or a signal says so, and then drains; a second signal ends at once.
-    /// SIGHUP reads the secrets and the certificates again.
-    pub async fn serve_while(self, mut signals: Signals, over: impl Future<Output = ()>) {
-        let stop = CancellationToken::new();
-        let reread = self.reread();
-        let mut serving = std::pin::pin!(self.serve(stop.clone()));
-        let mut over = std::pin::pin!(over);
-        loop {
-            tokio::select! {
-                () = &mut serving => return,
-                () = &mut over, if !stop.is_cancelled() => {
-                    stop.cancel();
-                    continue;
-                }
-                _ = signals.terminate.recv() => {}
-                _ = signals.interrupt.recv() => {}
-                _ = signals.hangup.recv() => {
-                    // In a task of its own: a place that hangs must not keep callers from us, nor
-                    // the signal to end.
-                    tokio::spawn(reread.clone().now());
-                    continue;
-                }
-            }
-            if stop.is_cancelled() {
-                warn!("second signal: ending at once");
-                return;
-            }
-            info!("shutting down; a second signal ends at once");
-            stop.cancel();
-        }
     }
 }
 
