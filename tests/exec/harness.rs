@@ -62,8 +62,10 @@ impl Start {
 
     /// By another program, which starts it.
     pub(crate) fn by(program: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(program);
-        command.args(arguments).env_clear().kill_on_drop(true);
+        // Who runs the tests in the background may have these two ignored, and `exec` keeps it so.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT,QUIT", program]).args(arguments);
+        command.env_clear().kill_on_drop(true);
         command.env("PATH", std::env::var_os("PATH").unwrap());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command }
