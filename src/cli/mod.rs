@@ -10,6 +10,7 @@ mod exec;
 mod explain;
 mod hardening;
 mod init;
+mod kind;
 mod lines;
 mod man;
 mod online;

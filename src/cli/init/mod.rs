@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use crate::cli::init::address::Address;
 use crate::cli::init::ask::{Ended, Person};
 use crate::cli::init::starter::{Keys, Starter, VARIABLE, name, write_new};
+use crate::cli::kind::Word;
 use crate::cli::vault::{self, Failed};
 use crate::cli::{OK, UNAVAILABLE, in_shell};
 use crate::credential::age::{SecretName, Vault};
@@ -54,13 +55,6 @@ enum Place {
     Env,
     /// A folder with one file for each key.
     Dir,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Word {
-    Organization,
-    Personal,
-    Mcp,
 }
 
 /// All that there is to know before anything is made.
@@ -346,16 +340,6 @@ fn kind_of(said: &str) -> Option<Kind> {
     let said = said.to_ascii_lowercase();
     let kinds = [Kind::Organization, Kind::Personal, Kind::Mcp];
     kinds.into_iter().find(|kind| kind.as_str().starts_with(&said))
-}
-
-impl Word {
-    fn kind(self) -> Kind {
-        match self {
-            Self::Organization => Kind::Organization,
-            Self::Personal => Kind::Personal,
-            Self::Mcp => Kind::Mcp,
-        }
-    }
 }
 
 impl From<Ended> for Failed {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use secrecy::zeroize::Zeroizing;
 
+use crate::cli::kind::Word;
 use crate::cli::vault::quiet::Quiet;
 use crate::cli::vault::trial::{self, After};
 use crate::cli::vault::{Failed, Here, SECRET_ARGUMENT, name, warn_of_unnamed};
@@ -50,13 +51,6 @@ pub(super) struct RotateArgs {
     /// Only here to be refused without being repeated.
     #[arg(hide = true)]
     value: Vec<OsString>,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Word {
-    Organization,
-    Personal,
-    Mcp,
 }
 
 impl SetArgs {
@@ -209,14 +203,4 @@ fn warn_of_form(token: &Token, kind: Kind) {
 fn told(secret: &Listed) -> String {
     let kind = secret.kind.map_or("of no kind", Kind::as_str);
     format!("{kind}, sha256 {}…", secret.fingerprint.as_deref().unwrap_or("?"))
-}
-
-impl Word {
-    fn kind(self) -> Kind {
-        match self {
-            Self::Organization => Kind::Organization,
-            Self::Personal => Kind::Personal,
-            Self::Mcp => Kind::Mcp,
-        }
-    }
 }
