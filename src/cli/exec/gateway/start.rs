@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Pair;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -13,6 +14,9 @@ use super::folder::Folder;
 use super::lease::Lease;
 use super::words::{Identity, Line, Word};
 use super::{STARTS, Unfound};
+
+/// How long one that does not serve may take to end.
+const ENDS: Duration = Duration::from_secs(5);
 
 /// What came of it.
 pub(super) enum Started {
@@ -51,11 +55,11 @@ pub(super) async fn start(
         }
         Ok(Ok(Some(Word::InUse { pid }))) => {
             // Its own hold on things ends with it.
-            let _ = child.wait().await;
+            ended(&mut child).await;
             Ok(Started::InUse(pid))
         }
         Ok(Ok(Some(Word::Failed { code, said }))) => {
-            let _ = child.wait().await;
+            ended(&mut child).await;
             Err(Unfound { said, code })
         }
         Ok(Ok(Some(Word::Other { version: true, .. }))) => Err(Unfound::unavailable(
@@ -94,12 +98,19 @@ fn spawn(path: &Path, stdin: Pair, log: std::fs::File) -> std::io::Result<Child>
     }
 }
 
+/// Waits until a gateway that has nothing more to say has ended, and says how. One that hangs is left to
+/// itself: it has no lease any more.
+async fn ended(child: &mut Child) -> String {
+    match tokio::time::timeout(ENDS, child.wait()).await {
+        Ok(Ok(status)) => status.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it hangs".to_owned(),
+    }
+}
+
 /// It is gone, and did not say why.
 async fn silent(folder: &Folder, mut child: Child) -> Unfound {
-    let how = match child.wait().await {
-        Ok(status) => status.to_string(),
-        Err(error) => error.to_string(),
-    };
+    let how = ended(&mut child).await;
     let mut said = format!("the gateway ended before it served ({how})");
     let last = folder.last_words();
     if !last.is_empty() {
